@@ -1,0 +1,189 @@
+"""Local separable convolution: every output pixel has a kernel of its own, the product of two vectors.
+
+    out[n, c, y, x] = sum_i sum_j  frame[n, c, y + i, x + j] * vertical[n, i, y, x] * horizontal[n, j, y, x]
+
+    frame       (N, C, H + K - 1, W + K - 1)
+    vertical    (N, K, H, W)
+    horizontal  (N, K, H, W)
+    out         (N, C, H, W)
+
+This is equation 2 of Niklaus, Mai and Liu, "Video Frame Interpolation via Adaptive Separable Convolution" (ICCV
+2017), for one of the two frames. Any K >= 1, any C, empty batches too.
+
+`sepconv` is registered with PyTorch as one operator: it has gradients and works under `torch.compile`,
+`torch.export` and autocast (which computes it in float32). On the CPU it runs on the Numba kernels of
+sepconv_cpu.py; on other devices on `sepconv_reference`.
+"""
+
+import torch
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def sepconv(frame, vertical, horizontal):
+    """Applies to every pixel its own separable kernel; see the formula at the top of this file.
+
+    Args:
+        frame: (N, C, H + K - 1, W + K - 1), float16, bfloat16, float32 or float64.
+        vertical: (N, K, H, W), dtype and device of `frame`; tap i meets row y + i.
+        horizontal: (N, K, H, W), dtype and device of `frame`; tap j meets column x + j.
+
+    Returns:
+        (N, C, H, W), in the dtype of `frame`, contiguous. 16-bit types are summed in float32.
+
+    Tensors may have any strides: contiguous, channels_last or sliced, they are read where they lie. The same call
+    gives the same bits, gradients included. Second derivatives are not available.
+
+    Raises:
+        TypeError: an argument is not a tensor.
+        ValueError: shapes, dtypes or devices do not fit together.
+    """
+    for name, tensor in {"frame": frame, "vertical": vertical, "horizontal": horizontal}.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
+    return torch.ops.sepconv.sepconv(frame, vertical, horizontal)
+
+
+def sepconv_reference(frame, vertical, horizontal):
+    """The same by the formula: slow and plain, for any device and dtype, differentiable. The oracle of the tests."""
+    taps, height, width = vertical.shape[1:]
+    total = torch.promote_types(frame.dtype, torch.float32)
+    out = torch.zeros(*frame.shape[:2], height, width, dtype=total, device=frame.device)
+    for i in range(taps):
+        for j in range(taps):
+            weight = vertical[:, None, i].to(total) * horizontal[:, None, j].to(total)  # (N, 1, H, W)
+            out = out + frame[:, :, i : i + height, j : j + width].to(total) * weight
+    return out.to(frame.dtype)
+
+
+def sepconv_reference_backward(grad_out, frame, vertical, horizontal):
+    """The gradients of all three inputs by the formula, in float32 or better, for any device and dtype.
+
+    With s_ij = sum_c grad_out_c * frame_c[y + i, x + j], the gradients of vertical and horizontal are sum_j s_ij *
+    horizontal_j and sum_i s_ij * vertical_i; every pixel of the frame collects grad_out * vertical_i * horizontal_j.
+    """
+    taps, height, width = vertical.shape[1:]
+    total = torch.promote_types(frame.dtype, torch.float32)
+    grad_out, frame, vertical, horizontal = (tensor.to(total) for tensor in (grad_out, frame, vertical, horizontal))
+    grad_frame, grad_vertical, grad_horizontal = (torch.zeros_like(tensor) for tensor in (frame, vertical, horizontal))
+    for i in range(taps):
+        for j in range(taps):
+            met = (..., slice(i, i + height), slice(j, j + width))
+            product = (grad_out * frame[met]).sum(1)  # (N, H, W)
+            grad_vertical[:, i] += product * horizontal[:, j]
+            grad_horizontal[:, j] += product * vertical[:, i]
+            grad_frame[met] += grad_out * (vertical[:, i] * horizontal[:, j])[:, None]
+    return grad_frame, grad_vertical, grad_horizontal
+
+
+class sepconv_func:
+    """The name by which code in the wild calls the op: `sepconv_func.apply(frame, vertical, horizontal)`."""
+
+    apply = staticmethod(sepconv)
+
+
+def _check(frame, vertical, horizontal):
+    tensors = {"frame": frame, "vertical": vertical, "horizontal": horizontal}
+    for name, tensor in tensors.items():
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected four dimensions")
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"{name} is {tensor.dtype}, expected float16, bfloat16, float32 or float64")
+        for what in ("dtype", "device"):
+            ours, expected = getattr(tensor, what), getattr(frame, what)
+            if ours != expected:
+                raise ValueError(f"{name} has {what} {ours}, expected {expected}, that of frame")
+    if horizontal.shape != vertical.shape:
+        raise ValueError(
+            f"horizontal has shape {tuple(horizontal.shape)}, expected {tuple(vertical.shape)}, that of vertical")
+    batch, taps, height, width = vertical.shape
+    if taps < 1:
+        raise ValueError(f"vertical has shape {tuple(vertical.shape)}, expected at least one tap (dimension 1)")
+    expected = (batch, frame.shape[1], height + taps - 1, width + taps - 1)
+    if frame.shape != expected:
+        raise ValueError(
+            f"frame has shape {tuple(frame.shape)}, expected {expected}: {taps} taps reach {taps - 1} pixels beyond "
+            f"the {height} x {width} of vertical and horizontal")
+
+
+def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
+    _check(frame, vertical, horizontal)
+    expected = (*frame.shape[:2], *vertical.shape[2:])
+    if grad_out.shape != expected or grad_out.dtype != frame.dtype or grad_out.device != frame.device:
+        raise ValueError(
+            f"grad_out is {tuple(grad_out.shape)}, {grad_out.dtype} on {grad_out.device}, "
+            f"expected {expected}, {frame.dtype} on {frame.device}")
+    if len(output_mask) != 3:
+        raise ValueError(f"output_mask has {len(output_mask)} values, expected one for each of the three inputs")
+
+
+@torch.library.custom_op("sepconv::sepconv", mutates_args=())
+def _forward(frame: torch.Tensor, vertical: torch.Tensor, horizontal: torch.Tensor) -> torch.Tensor:
+    _check(frame, vertical, horizontal)
+    return sepconv_reference(frame, vertical, horizontal)
+
+
+@_forward.register_kernel("cpu")
+def _(frame, vertical, horizontal):
+    import sepconv_cpu  # here: importing Numba takes a second that only those pay who use it
+
+    _check(frame, vertical, horizontal)
+    return sepconv_cpu.forward(frame, vertical, horizontal)
+
+
+@_forward.register_fake
+def _(frame, vertical, horizontal):
+    _check(frame, vertical, horizontal)
+    return frame.new_empty(*frame.shape[:2], *vertical.shape[2:])
+
+
+@torch.library.custom_op("sepconv::sepconv_backward", mutates_args=())
+def _backward(
+    grad_out: torch.Tensor,
+    frame: torch.Tensor,
+    vertical: torch.Tensor,
+    horizontal: torch.Tensor,
+    output_mask: list[bool],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    inputs = (frame, vertical, horizontal)
+    gradients = sepconv_reference_backward(grad_out, *inputs)
+    return tuple(
+        torch.empty_like(tensor).copy_(gradient) if wanted else tensor.new_empty(0)
+        for tensor, gradient, wanted in zip(inputs, gradients, output_mask, strict=True))
+
+
+@_backward.register_kernel("cpu")
+def _(grad_out, frame, vertical, horizontal, output_mask):
+    import sepconv_cpu
+
+    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    return sepconv_cpu.backward(grad_out, frame, vertical, horizontal, output_mask)
+
+
+@_backward.register_fake
+def _(grad_out, frame, vertical, horizontal, output_mask):
+    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    return tuple(
+        torch.empty_like(tensor) if wanted else tensor.new_empty(0)
+        for tensor, wanted in zip((frame, vertical, horizontal), output_mask, strict=True))
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate(ctx, grad_out):
+    output_mask = list(ctx.needs_input_grad)
+    gradients = torch.ops.sepconv.sepconv_backward(grad_out, *ctx.saved_tensors, output_mask)
+    return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, output_mask, strict=True))
+
+
+def _refuse(ctx, *gradients):
+    raise NotImplementedError("sepconv has no second derivatives: do not call backward with create_graph=True")
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+_backward.register_autograd(_refuse)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast(_forward, _device, torch.float32)
