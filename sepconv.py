@@ -117,53 +117,73 @@ def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
         raise ValueError(f"output_mask has {len(output_mask)} values, expected one for each of the three inputs")
 
 
-@torch.library.custom_op("sepconv::sepconv", mutates_args=())
-def _forward(frame: torch.Tensor, vertical: torch.Tensor, horizontal: torch.Tensor) -> torch.Tensor:
+# The operators, a kernel for each device. They are declared by their schemas: the decorator `torch.library.custom_op`
+# says the same, but its first call costs a second and more, the import of the compiler that most people never use.
+
+FORWARD = "sepconv::sepconv"
+BACKWARD = "sepconv::sepconv_backward"
+
+torch.library.define(FORWARD, "(Tensor frame, Tensor vertical, Tensor horizontal) -> Tensor")
+torch.library.define(  # the gradients that output_mask asks for, empty tensors in place of the others
+    BACKWARD,
+    "(Tensor grad_out, Tensor frame, Tensor vertical, Tensor horizontal, bool[] output_mask)"
+    " -> (Tensor, Tensor, Tensor)")
+
+
+@torch.library.impl(FORWARD, "cpu")
+def _forward_cpu(frame, vertical, horizontal):
+    import sepconv_cpu  # here: importing Numba takes a while that only those pay who use it
+
+    _check(frame, vertical, horizontal)
+    out = _empty_out(frame, vertical)
+    sepconv_cpu.forward(out, frame, vertical, horizontal)
+    return out
+
+
+@torch.library.impl(FORWARD, "default")
+def _forward_elsewhere(frame, vertical, horizontal):
     _check(frame, vertical, horizontal)
     return sepconv_reference(frame, vertical, horizontal)
 
 
-@_forward.register_kernel("cpu")
-def _(frame, vertical, horizontal):
-    import sepconv_cpu  # here: importing Numba takes a second that only those pay who use it
-
+@torch.library.register_fake(FORWARD)
+def _forward_fake(frame, vertical, horizontal):
     _check(frame, vertical, horizontal)
-    return sepconv_cpu.forward(frame, vertical, horizontal)
+    return _empty_out(frame, vertical)
 
 
-@_forward.register_fake
-def _(frame, vertical, horizontal):
-    _check(frame, vertical, horizontal)
-    return frame.new_empty(*frame.shape[:2], *vertical.shape[2:])
-
-
-@torch.library.custom_op("sepconv::sepconv_backward", mutates_args=())
-def _backward(
-    grad_out: torch.Tensor,
-    frame: torch.Tensor,
-    vertical: torch.Tensor,
-    horizontal: torch.Tensor,
-    output_mask: list[bool],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
-    inputs = (frame, vertical, horizontal)
-    gradients = sepconv_reference_backward(grad_out, *inputs)
-    return tuple(
-        torch.empty_like(tensor).copy_(gradient) if wanted else tensor.new_empty(0)
-        for tensor, gradient, wanted in zip(inputs, gradients, output_mask, strict=True))
-
-
-@_backward.register_kernel("cpu")
-def _(grad_out, frame, vertical, horizontal, output_mask):
+@torch.library.impl(BACKWARD, "cpu")
+def _backward_cpu(grad_out, frame, vertical, horizontal, output_mask):
     import sepconv_cpu
 
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
-    return sepconv_cpu.backward(grad_out, frame, vertical, horizontal, output_mask)
+    gradients = _empty_gradients(frame, vertical, horizontal, output_mask)
+    sepconv_cpu.backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
+    return gradients
 
 
-@_backward.register_fake
-def _(grad_out, frame, vertical, horizontal, output_mask):
+@torch.library.impl(BACKWARD, "default")
+def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    gradients = sepconv_reference_backward(grad_out, frame, vertical, horizontal)
+    targets = _empty_gradients(frame, vertical, horizontal, output_mask)
+    return tuple(
+        target.copy_(gradient) if wanted else target
+        for target, gradient, wanted in zip(targets, gradients, output_mask, strict=True))
+
+
+@torch.library.register_fake(BACKWARD)
+def _backward_fake(grad_out, frame, vertical, horizontal, output_mask):
+    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    return _empty_gradients(frame, vertical, horizontal, output_mask)
+
+
+def _empty_out(frame, vertical):
+    return frame.new_empty(*frame.shape[:2], *vertical.shape[2:])
+
+
+def _empty_gradients(frame, vertical, horizontal, output_mask):
+    """Uninitialised, in the memory format of what they are the gradients of."""
     return tuple(
         torch.empty_like(tensor) if wanted else tensor.new_empty(0)
         for tensor, wanted in zip((frame, vertical, horizontal), output_mask, strict=True))
@@ -183,7 +203,7 @@ def _refuse(ctx, *gradients):
     raise NotImplementedError("sepconv has no second derivatives: do not call backward with create_graph=True")
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
-_backward.register_autograd(_refuse)
+torch.library.register_autograd(FORWARD, _differentiate, setup_context=_save)
+torch.library.register_autograd(BACKWARD, _refuse)
 for _device in ("cpu", "cuda"):
-    torch.library.register_autocast(_forward, _device, torch.float32)
+    torch.library.register_autocast(FORWARD, _device, torch.float32)

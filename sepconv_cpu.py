@@ -419,12 +419,12 @@ def _add_row_to_frame_gradient(
 # --- Kernels ---------------------------------------------------------------------------------------------------
 
 
-def _compiled(function):
-    """Compiled at the first call for each combination of types, and kept on disk where there is a place for it."""
+def _compiled(function, signature=None):
+    """Compiled for one signature, or whatever types it is called with; kept on disk where there is a place for it."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(signature, cache=True, nogil=True)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
-        return numba.njit(nogil=True)(function)
+        return numba.njit(signature, nogil=True)(function)
 
 
 @_compiled
@@ -522,12 +522,12 @@ def _place(task, height, width, tile_rows):
     """A task's sample, first row, number of rows, first and last column: strips of `tile_rows` rows, cut in chunks."""
     strips = (height + tile_rows - 1) // tile_rows
     chunks = (width + CHUNK - 1) // CHUNK
+    chunk = ((width + chunks - 1) // chunks + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES  # even, and in vectors
     top = task // chunks % strips * tile_rows
-    left = task % chunks * CHUNK
-    return task // (strips * chunks), top, min(tile_rows, height - top), left, min(left + CHUNK, width)
+    left = min(task % chunks * chunk, width)
+    return task // (strips * chunks), top, min(tile_rows, height - top), left, min(left + chunk, width)
 
 
-@_compiled
 def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
     """`out` for the tasks begin <= task < end."""
     _, taps, height, width = vertical.shape
@@ -562,7 +562,6 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
                     _unpack_row(sums, at * lanes, out, here, out.strides[3], count)
 
 
-@_compiled
 def _backward_kernels(
     begin, end, grad_out, frame, vertical, horizontal, grad_vertical, grad_horizontal, needed, group, dtype):  # fmt: skip
     """Both kernel gradients for the tasks begin <= task < end, written where they are `needed`."""
@@ -608,7 +607,6 @@ def _backward_kernels(
                 _move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
 
 
-@_compiled
 def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, group, dtype):
     """The frame's gradient for the tasks begin <= task < end: each pixel gathers from all that it went into."""
     _, taps, height, width = vertical.shape
@@ -664,8 +662,16 @@ def _pool(threads, process):
     return ThreadPoolExecutor(threads, thread_name_prefix="sepconv")
 
 
+@lru_cache
+def _specialised(kernel, argument_types):
+    """A kernel compiled for arrays of any strides: left to itself, Numba would compile for each layout anew."""
+    strided = [types.Array(t.dtype, t.ndim, "A") if isinstance(t, types.Array) else t for t in argument_types]
+    return _compiled(kernel, types.void(types.int64, types.int64, *strided))
+
+
 def _run(kernel, height, width, tile_rows, batch, *arguments):
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
+    kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
     tasks = batch * -(-height // tile_rows) * -(-width // CHUNK)
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
@@ -695,25 +701,22 @@ def _sizes(frame):
     return (0,) * -(-channels // groups), np.dtype(np.float64 if frame.dtype == torch.float64 else np.float32)
 
 
-def forward(frame, vertical, horizontal):
-    """`sepconv::sepconv` for checked CPU tensors."""
-    batch, _, height, width = vertical.shape
-    out = frame.new_empty(batch, frame.shape[1], height, width)
+def forward(out, frame, vertical, horizontal):
+    """Fills `out`; all are checked CPU tensors."""
     if out.numel():
+        batch, _, height, width = out.shape
         arrays = [_array(tensor) for tensor in (frame, vertical, horizontal, out)]
         _run(_forward, height, width, ROWS, batch, *arrays, *_sizes(frame))
-    return out
 
 
-def backward(grad_out, frame, vertical, horizontal, output_mask):
-    """`sepconv::sepconv_backward` for checked CPU tensors."""
-    batch, _, height, width = vertical.shape
-    inputs = (frame, vertical, horizontal)
-    gradients = tuple(
-        torch.empty_like(tensor) if wanted else tensor.new_empty(0)
-        for tensor, wanted in zip(inputs, output_mask, strict=True))
+def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
+    """Fills those of the three `gradients` that `output_mask` asks for; all are checked CPU tensors."""
     if not grad_out.numel():
-        return tuple(gradient.zero_() for gradient in gradients)
+        for gradient in gradients:
+            gradient.zero_()
+        return
+    batch, _, height, width = grad_out.shape
+    inputs = (frame, vertical, horizontal)
     # What is not wanted is not written to: its input stands in for the type.
     grad_frame, *grad_kernels = (
         _array(gradient if wanted else tensor)
@@ -726,4 +729,3 @@ def backward(grad_out, frame, vertical, horizontal, output_mask):
     if any(output_mask[1:]):
         needed = tuple(output_mask[1:])
         _run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grad_out, *inputs, *grad_kernels, needed, *sizes)
-    return gradients

@@ -1,0 +1,514 @@
+"""The network of Niklaus, Mai and Liu, "Video Frame Interpolation via Adaptive Separable Convolution" (ICCV 2017).
+
+Two frames in, the frame halfway between them out. An encoder and decoder with skip connections looks at both frames
+and predicts, for every pixel, two vertical and two horizontal kernels of 51 taps; `sepconv` applies one pair of them
+to each frame, and the sum is the result.
+
+* `Network` is the definition, tensors in and out.
+* `load_network` builds one from a weights file: ours, the published ones, or any file in their format.
+* `Interpolator` is what most people want: pictures in and out, on the device at hand.
+
+    from network import Interpolator
+    between = Interpolator(model="lf")
+    middle = between(one, two)  # uint8, uint16 or float arrays, (H, W), (H, W, 3) or (H, W, 4), RGB
+"""
+
+import logging
+import os
+import pickle
+import re
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from files import replacing
+from sepconv import sepconv
+
+TAPS = 51  # of every kernel
+REACH = TAPS // 2  # pixels: the longest motion per frame that a kernel can follow
+ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
+
+MODELS = ("l1", "lf")
+PADDINGS = ("improved", "paper")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+PUBLISHED = "http://content.sniklaus.com/sepconv/network-{model}.pytorch"
+
+# Pixels whose kernels are held at once. On a CPU, what is just small enough for its caches is also the fastest.
+BAND_PIXELS = {"cpu": 2**16, "cuda": 2**20}
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be had, read or used; the message names it and says why."""
+
+
+class DeviceError(ValueError):
+    """A device or precision that was asked for and is not there."""
+
+
+# --- The network -----------------------------------------------------------------------------------------------
+
+
+def _conv(channels_in, channels_out):
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+
+
+def _relu():
+    return nn.ReLU(inplace=True)
+
+
+def _double():
+    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def _basic(channels_in, channels_out):
+    return nn.Sequential(
+        _conv(channels_in, channels_out), _relu(),
+        _conv(channels_out, channels_out), _relu(),
+        _conv(channels_out, channels_out), _relu())  # fmt: skip
+
+
+def _upsample(channels):
+    return nn.Sequential(_double(), _conv(channels, channels), _relu())
+
+
+def _head():
+    return nn.Sequential(
+        _conv(64, 64), _relu(),
+        _conv(64, 64), _relu(),
+        _conv(64, TAPS), _relu(),
+        _double(), _conv(TAPS, TAPS))  # fmt: skip
+
+
+class Network(nn.Module):
+    """Figure 3 of the paper: two frames to the frame halfway between them.
+
+    Args:
+        kernel_normalization: divide each output pixel by the sum of its kernels' weights (arXiv 2011.01280).
+        input_normalization: shift and scale what the network sees (not what the kernels are applied to) by the mean
+            and standard deviation of the pair (same paper).
+
+    Both are properties of the weights: wrong for those trained without, as the published ones were.
+    """
+
+    def __init__(self, kernel_normalization=False, input_normalization=False):
+        super().__init__()
+        self.kernel_normalization = kernel_normalization
+        self.input_normalization = input_normalization
+        self.conv1 = _basic(6, 32)
+        self.conv2 = _basic(32, 64)
+        self.conv3 = _basic(64, 128)
+        self.conv4 = _basic(128, 256)
+        self.conv5 = _basic(256, 512)
+        self.deconv5 = _basic(512, 512)
+        self.deconv4 = _basic(512, 256)
+        self.deconv3 = _basic(256, 128)
+        self.deconv2 = _basic(128, 64)
+        self.upsample5 = _upsample(512)
+        self.upsample4 = _upsample(256)
+        self.upsample3 = _upsample(128)
+        self.upsample2 = _upsample(64)
+        self.vertical1 = _head()
+        self.vertical2 = _head()
+        self.horizontal1 = _head()
+        self.horizontal2 = _head()
+
+    def forward(self, one, two, padding="improved", band_pixels=None):
+        """The frame between two frames.
+
+        Args:
+            one, two: (N, C, H, W) of any size, float32, range [0, 1], channel order BGR. Channels beyond the third
+                (alpha, say) are filtered by the same kernels, unseen by the network.
+            padding: "improved", or "paper" for the 25 pixels on the top and left that the paper has.
+            band_pixels: how many pixels' kernels to hold in memory at once; None for all of them, as training needs.
+
+        Returns:
+            (N, C, H, W), float32, not clamped.
+        """
+        height, width = one.shape[2:]
+        margin = REACH if padding == "paper" else 0
+        pair = torch.cat([one[:, :3], two[:, :3]], dim=1)  # (N, 6, H, W)
+        if self.input_normalization:
+            std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
+            pair = (pair - mean) / (std + 1e-3)
+        pair = _align(pair, margin).to(self.conv1[0].weight.dtype, memory_format=torch.channels_last)
+        features = self._features(pair)  # (N, 64, H' / 2, W' / 2), H' and W' aligned
+        heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
+        halves = [head[:6](features) for head in heads]  # 4 x (N, 51, H' / 2, W' / 2)
+        del pair, features
+        one, two = (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
+
+        columns = slice(margin, margin + width)
+        rows = height if band_pixels is None else min(height, max(1, band_pixels // width))
+        bands = []
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            kernels = [
+                _kernel_rows(head, half, margin + top, margin + bottom)[..., columns].to(one.dtype)
+                for head, half in zip(heads, halves, strict=True)]  # 4 x (N, 51, bottom - top, W)
+            reached = slice(top, bottom + TAPS - 1)
+            bands.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
+        return torch.cat(bands, dim=2)
+
+    def _features(self, pair):
+        conv1 = self.conv1(pair)
+        conv2 = self.conv2(F.avg_pool2d(conv1, 2))
+        del conv1  # the only one that is not kept for a skip, and the largest
+        conv3 = self.conv3(F.avg_pool2d(conv2, 2))
+        conv4 = self.conv4(F.avg_pool2d(conv3, 2))
+        conv5 = self.conv5(F.avg_pool2d(conv4, 2))
+        up5 = self.upsample5(self.deconv5(F.avg_pool2d(conv5, 2))) + conv5
+        up4 = self.upsample4(self.deconv4(up5)) + conv4
+        up3 = self.upsample3(self.deconv3(up4)) + conv3
+        return self.upsample2(self.deconv2(up3)) + conv2
+
+    def _filter(self, one, two, vertical1, horizontal1, vertical2, horizontal2):
+        out = sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2)
+        if self.kernel_normalization:
+            weight = vertical1.sum(1) * horizontal1.sum(1) + vertical2.sum(1) * horizontal2.sum(1)
+            weight = torch.where(weight.abs() < 0.01, torch.ones_like(weight), weight)
+            out = out / weight[:, None]
+        return out
+
+
+def _align(frames, margin):
+    """Replicates the edges: `margin` pixels on the top and left, as many or more on the others, to the alignment."""
+    height, width = frames.shape[2:]
+    bottom, right = (-(size + 2 * margin) % ALIGNMENT + margin for size in (height, width))
+    return F.pad(frames, [margin, right, margin, bottom], mode="replicate")
+
+
+def _kernel_rows(head, half, top, bottom):
+    """Rows `top` to `bottom` of what the end of a head (upsampling, convolution) makes of `half`."""
+    double, conv = head[6], head[7]
+    height, width = half.shape[2] * 2, half.shape[3] * 2
+    if top == 0 and bottom == height:
+        return conv(double(half))
+    # One row more on each side, for the convolution; beyond the edge of the picture it meets zeros.
+    above, below = int(top == 0), int(bottom == height)
+    rows = _double_rows(half, torch.arange(top - 1 + above, bottom + 1 - below, device=half.device))
+    if above or below:
+        rows = F.pad(rows, [0, 0, above, below])
+    return F.conv2d(rows, conv.weight, conv.bias, padding=(0, 1))
+
+
+def _double_rows(half, rows):
+    """Some rows of the bilinear upsampling (by two, align_corners=True) of (N, C, h, w): (N, C, len(rows), 2 w).
+
+    Where a row lies depends on the height of the whole, so that no band can be upsampled by itself. As in PyTorch,
+    positions are computed in float32.
+    """
+    height, width = half.shape[2:]
+    position = rows * torch.tensor((height - 1) / (2 * height - 1), dtype=torch.float32, device=half.device)
+    upper = position.long().clamp(max=height - 1)
+    lower = (upper + 1).clamp(max=height - 1)
+    share = (position - upper)[:, None, None]
+    lines = half.permute(0, 2, 3, 1)  # as they lie in memory under channels_last
+    lines = torch.lerp(lines[:, upper].float(), lines[:, lower].float(), share).to(half.dtype)
+    size = (len(rows), 2 * width)
+    return F.interpolate(lines.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
+
+
+# --- Weights ---------------------------------------------------------------------------------------------------
+
+
+def load_network(model="lf", weights="bundled", progress=None):
+    """A `Network` with its weights, on the CPU in float32.
+
+    Args:
+        model: "l1" (trained for exact colours) or "lf" (for sharpness); chooses among bundled or published weights.
+        weights: "bundled" (in weights/, beside this file), "published" (the authors', downloaded once into the user's
+            cache; academic use only) or the path of a file: safetensors, or a state dict as the published ones are.
+        progress: called with (bytes so far, bytes in all or None) while downloading.
+
+    Raises:
+        WeightsError: the file cannot be had, read, or does not fit the network.
+    """
+    if model not in MODELS:
+        raise WeightsError(f"model {model!r} is not known: choose one of {', '.join(MODELS)}")
+    if weights == "bundled":
+        return _network_from(Path(__file__).parent / "weights" / f"{model}.safetensors")
+    if weights == "published":
+        return _network_from(_published(model, progress))
+    return _network_from(Path(weights))
+
+
+def published_names(state):
+    """A state dict of `Network` under the names that weights files have: conv1.0.weight -> moduleConv1.0.weight."""
+    return {f"module{name[0].upper()}{name[1:]}": tensor for name, tensor in state.items()}
+
+
+def _own_name(name):
+    """The inverse of `published_names`, for one name; `net` is what the authors' later code says for `module`."""
+    match = re.fullmatch(r"(?:module|net)([A-Z])(.*)", name)
+    return match[1].lower() + match[2] if match else name
+
+
+def _network_from(path):
+    state, metadata = _read_weights(path)
+    if metadata.get("format_version", "1") != "1":
+        raise WeightsError(f"weights {path} are in format {metadata['format_version']}; this version reads format 1")
+    network = Network(
+        kernel_normalization=_flag(path, metadata, "kernel_normalization"),
+        input_normalization=_flag(path, metadata, "input_normalization"))
+    expected = network.state_dict()
+    given = {_own_name(name): name for name in state}
+    for what, names in (
+        ("lack", [published for name, published in zip(expected, published_names(expected), strict=True)
+            if name not in given]),
+        ("have tensors that the network does not know:", [given[name] for name in given if name not in expected]),
+    ):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise WeightsError(f"weights {path} {what} {shown}")
+    for name, tensor in expected.items():
+        found = state[given[name]]
+        if found.shape != tensor.shape:
+            raise WeightsError(
+                f"weights {path}: {given[name]} has shape {tuple(found.shape)}, expected {tuple(tensor.shape)}")
+        if not found.is_floating_point() or not found.isfinite().all():
+            raise WeightsError(f"weights {path}: {given[name]} has values that are not finite numbers")
+    network.load_state_dict({name: state[given[name]].float() for name in expected})
+    return network.eval().requires_grad_(False)
+
+
+def _flag(path, metadata, name):
+    value = metadata.get(name, "false")
+    if value not in ("true", "false"):
+        raise WeightsError(f"weights {path}: {name} is {value!r}, expected true or false")
+    return value == "true"
+
+
+def _read_weights(path):
+    """The tensors of a file by name, and its metadata; nothing but tensors is ever built from it."""
+    try:
+        with open(path, "rb") as file:
+            is_torch = file.read(2) in (b"PK", b"\x80\x02")  # what torch.save writes today, and wrote in 2017
+    except OSError as error:
+        raise WeightsError(f"weights {path}: {error.strerror.lower()}") from error
+    try:
+        if is_torch:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+                raise WeightsError(f"weights {path} are not a state dict (a tensor for each name)")
+            return state, {}
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"weights {path} hold more than tensors and were not loaded: that could run code") from error
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"weights {path} cannot be read: neither safetensors nor a PyTorch state dict") from error
+
+
+def _cache_folder():
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sepconv"
+
+
+def _published(model, progress):
+    """The path of the authors' weights: from the user's cache, else downloaded into it, whole or not at all."""
+    address = PUBLISHED.format(model=model)
+    path = _cache_folder() / address.rsplit("/", 1)[1]
+    if path.exists():
+        return path
+    logging.getLogger(__name__).warning(
+        "downloading %s: the authors' weights, which they give for academic use only", address)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            _download(address, part, progress)
+            _network_from(part)  # what does not load is not kept
+    except (OSError, urllib.error.URLError, WeightsError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(
+            f"the published weights could not be had from {address} ({reason}); "
+            f"put the file at {path} by hand, or use --weights bundled") from error
+    return path
+
+
+def _download(address, path, progress):
+    with urllib.request.urlopen(address, timeout=30) as response, open(path, "wb") as file:
+        size = response.length
+        done = 0
+        while block := response.read(2**18):
+            file.write(block)
+            done += len(block)
+            if progress:
+                progress(done, size)
+    if size is not None and done < size:
+        raise OSError(f"the connection broke off after {done} of {size} bytes")
+
+
+# --- Pictures in and out ---------------------------------------------------------------------------------------
+
+_WHITE = {torch.uint8: 255, torch.uint16: 65535, torch.float16: 1, torch.bfloat16: 1, torch.float32: 1, torch.float64: 1}
+
+
+class Interpolator:
+    """Interpolates between pictures: `Interpolator()(one, two)`.
+
+    Args:
+        model, weights, progress: see `load_network`.
+        device: "auto" (an NVIDIA GPU if PyTorch sees one, else the CPU), "cpu", "cuda" or "cuda:1".
+        padding: "improved", or "paper" to compare with the paper's numbers.
+        precision: of the convolutions: "float32", "bfloat16", "float16", or "auto", which is bfloat16 on a CPU that
+            computes in it natively, float16 on a GPU with tensor cores, else float32. The kernels are always applied
+            in float32. The README says how little of the picture that changes.
+
+    Raises:
+        WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.
+        ValueError: an unknown padding.
+    """
+
+    def __init__(
+        self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None):
+        if padding not in PADDINGS:
+            raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
+        self.device = _device(device)
+        self.padding = padding
+        self.precision = _precision(precision, self.device)
+        network = load_network(model, weights, progress)
+        self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
+
+    def __call__(self, one, two):
+        """The picture halfway between two.
+
+        Args:
+            one, two: both of the same kind, shape and dtype. Either arrays (H, W), or (H, W, C) with C = 1 (grey), 2
+                (grey, alpha), 3 (RGB) or 4 (RGB, alpha); or tensors (N, C, H, W) on any device. uint8, uint16, or
+                floating-point numbers in the range [0, 1].
+
+        Returns:
+            The same kind, shape, dtype and range (and device). Where the two are identical it is that very picture,
+            without a call of the network.
+
+        Raises:
+            TypeError: neither arrays nor tensors, or one of each.
+            ValueError: shapes or dtypes that differ or are none of the above.
+        """
+        one, two, restore = _frames(one, two)
+        results = list(one)
+        differing = [index for index in range(len(one)) if not torch.equal(one[index], two[index])]
+        if differing:
+            white = _WHITE[one.dtype]
+            pair = (frames[differing].to(self.device, torch.float32) / white for frames in (one, two))
+            with torch.inference_mode():
+                between = self._between(*pair).clamp(0, 1) * white
+                between = (between.round() if white > 1 else between).to(one.device, one.dtype)
+            for index, result in zip(differing, between, strict=True):
+                results[index] = result
+        return restore(torch.stack(results) if results else one)
+
+    def _between(self, one, two):
+        """(N, 1 to 4, H, W), float32, as `__call__` takes them, to the same, not clamped."""
+        channels = one.shape[1]
+        if channels < 3:  # grey: the network sees three times the same
+            spread, gather = [0, 0, 0, *range(1, channels)], [0, *range(3, 2 + channels)]
+            return self._between(one[:, spread], two[:, spread])[:, gather]
+        one, two = _swap_red_and_blue(one), _swap_red_and_blue(two)
+        if channels == 3:
+            return _swap_red_and_blue(self._run(one, two))
+        return _swap_red_and_blue(_unpremultiply(self._run(_premultiply(one), _premultiply(two))))
+
+    def _run(self, one, two):
+        return self.network(one, two, self.padding, BAND_PIXELS[self.device.type])
+
+
+def _frames(one, two):
+    """Both pictures as tensors (N, C, H, W) of their own dtype, and what makes such a picture of such a tensor."""
+    kinds = {"an array": np.ndarray, "a tensor": torch.Tensor}
+    kind = next((kind for kind in kinds.values() if isinstance(one, kind) and isinstance(two, kind)), None)
+    if kind is None:
+        raise TypeError(
+            f"one is a {type(one).__name__} and two a {type(two).__name__}, expected two arrays or two tensors")
+    for what in ("shape", "dtype") if kind is np.ndarray else ("shape", "dtype", "device"):
+        if getattr(one, what) != getattr(two, what):
+            raise ValueError(f"one has {what} {getattr(one, what)}, two has {getattr(two, what)}: expected the same")
+    shape, dtype = tuple(one.shape), one.dtype
+    if kind is torch.Tensor:
+        one, two = one.detach(), two.detach()
+    else:
+        if dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+            raise ValueError(f"one is {dtype}, expected uint8, uint16 or floating-point numbers")
+        if len(shape) not in (2, 3):
+            raise ValueError(f"one has shape {shape}, expected (H, W) or (H, W, C)")
+        height, width, *channels = shape
+        one, two = (
+            torch.from_numpy(np.array(array, dtype=dtype.newbyteorder("="))).view(1, height, width, *channels or [1])
+            .permute(0, 3, 1, 2) for array in (one, two))
+    if one.dtype not in _WHITE:
+        raise ValueError(f"one is {dtype}, expected uint8, uint16 or floating-point numbers")
+    if one.dim() != 4 or one.shape[1] not in (1, 2, 3, 4) or 0 in one.shape[2:]:
+        raise ValueError(f"one has shape {shape}, expected 1 to 4 channels and at least one pixel")
+
+    def restore(result):
+        if kind is torch.Tensor:
+            return result
+        return result.permute(0, 2, 3, 1).reshape(shape).numpy().astype(dtype, copy=False)
+
+    return one, two, restore
+
+
+def _swap_red_and_blue(frames):
+    """RGB to BGR, in which the network was trained, and back; alpha stays where it is."""
+    return frames[:, [2, 1, 0, *range(3, frames.shape[1])]]
+
+
+def _premultiply(frames):
+    """Colours by their alpha, so that what cannot be seen is not blended in; alpha; and ones, to count the weights."""
+    colour, alpha = frames[:, :3], frames[:, 3:]
+    return torch.cat([colour * alpha, alpha, torch.ones_like(alpha)], dim=1)
+
+
+def _unpremultiply(filtered):
+    """The inverse of `_premultiply`, after the op.
+
+    Alpha is divided by what the op makes of ones, so that it is exactly 1 where both frames are opaque, even where
+    the weights of a pixel do not add up to 1; colours are then those of the frames without alpha.
+    """
+    colour, alpha, weight = filtered[:, :3], filtered[:, 3:4], filtered[:, 4:]
+    alpha = alpha / torch.where(weight.abs() < 0.01, torch.ones_like(weight), weight)
+    visible = alpha > 1e-5  # less than half a step of 16 bits
+    colour = torch.where(visible, colour / torch.where(visible, alpha, torch.ones_like(alpha)), torch.zeros_like(colour))
+    return torch.cat([colour, alpha], dim=1)
+
+
+def _device(name):
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
+        raise DeviceError(f"device {name!r} is not there: {found}; use --device cpu, or a CUDA build of PyTorch")
+    return device
+
+
+def _precision(name, device):
+    if name not in PRECISIONS:
+        raise DeviceError(f"precision {name!r} is not known: choose one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "float16" if torch.cuda.get_device_capability(device) >= (7, 0) else "float32"
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    native = any(able.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is Arm's
+    return "bfloat16" if native and torch.backends.mkldnn.is_available() else "float32"

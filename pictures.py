@@ -1,0 +1,252 @@
+"""Reading and writing pictures: whatever people have, to arrays and back.
+
+Pillow reads and writes 8 bits; 16 bits go through libvips, because Pillow holds no more than 8 of a colour.
+"""
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyvips
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from files import replacing
+
+
+class PictureError(ValueError):
+    """A file that is no picture, or a picture that cannot be written; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file holds, upright.
+
+    Attributes:
+        pixels: uint8 or uint16; (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha. Alpha
+            is straight, not premultiplied.
+        icc_profile: the colour profile that the pixels are in, or None.
+    """
+
+    pixels: np.ndarray
+    icc_profile: bytes | None = None
+
+    @property
+    def size(self):
+        """Width x height, as people write it."""
+        return f"{self.pixels.shape[1]}x{self.pixels.shape[0]}"
+
+    @property
+    def has_alpha(self):
+        return self.pixels.ndim == 3 and self.pixels.shape[2] in (2, 4)
+
+    @property
+    def is_grey(self):
+        return self.pixels.ndim == 2 or self.pixels.shape[2] == 2
+
+
+@dataclass(frozen=True)
+class _Format:
+    name: str  # Pillow's
+    alpha: bool = True
+    deep: bool = False  # 16 bits
+    profile: bool = True
+    quality: int | None = None  # the default, where there is such a choice
+
+
+FORMATS = {
+    ".png": _Format("PNG", deep=True),
+    ".jpg": _Format("JPEG", alpha=False, quality=95),
+    ".jpeg": _Format("JPEG", alpha=False, quality=95),
+    ".bmp": _Format("BMP", alpha=False, profile=False),
+    ".webp": _Format("WEBP", quality=90),
+    ".tif": _Format("TIFF", deep=True),
+    ".tiff": _Format("TIFF", deep=True),
+}
+
+
+def read(path):
+    """The picture in a file, turned upright as its EXIF orientation says.
+
+    1-bit and grey pictures become grey; palettes, CMYK and other colour spaces RGB; transparency of any kind alpha.
+    16 bits are kept.
+
+    Raises:
+        PictureError: there is no such file, or no picture in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder, not a picture")
+    try:
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path} is empty")
+        deep = _open_deep(path)
+        return _read_deep(deep) if deep else _read_with_pillow(path)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is not a picture, or of a kind that is not supported") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path} is too large: more than {2 * Image.MAX_IMAGE_PIXELS} pixels") from error
+    except (OSError, ValueError, SyntaxError, EOFError, pyvips.Error, ImageCms.PyCMSError) as error:
+        if isinstance(error, PictureError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise PictureError(f"{path} cannot be read: {reason[0].lower()}{reason[1:]}") from error
+
+
+def _open_deep(path):
+    """The file as libvips opens it if it holds more than 8 bits of a colour, else None."""
+    try:
+        image = pyvips.Image.new_from_file(str(path), fail_on="truncated")
+    except pyvips.Error:
+        return None
+    return image if image.format == "ushort" else None
+
+
+def _read_deep(image):
+    image = image.autorot()
+    if image.interpretation not in ("rgb16", "grey16") or image.bands > 4:
+        raise PictureError(f"{image.filename}: 16 bits of {image.interpretation} are not supported")
+    profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+    pixels = image.numpy()
+    return Picture(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels, profile)
+
+
+def _read_with_pillow(path):
+    with Image.open(path) as image:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        profile = image.info.get("icc_profile")
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            raise PictureError(f"{path} has {image.mode} pixels; save it with 8 or 16 bits of each colour")
+        if image.mode in ("CMYK", "LAB"):
+            image, profile = _to_srgb(image, profile), None
+        grey = image.mode in ("1", "L", "LA", "La")
+        mode = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+        return Picture(np.asarray(image.convert(mode[grey, image.has_transparency_data])), profile)
+
+
+def _to_srgb(image, profile):
+    """Colours that RGB pixels cannot hold as they are: by their profile, else as Pillow does."""
+    if image.mode == "LAB":
+        source = ImageCms.createProfile("LAB")
+    elif profile:
+        source = ImageCms.getOpenProfile(io.BytesIO(profile))
+    else:
+        return image.convert("RGB")
+    return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+
+
+def alike(one, two):
+    """Both pictures with the same channels and depth: the richer of each, so that nothing is lost."""
+    grey = one.is_grey and two.is_grey
+    alpha = one.has_alpha or two.has_alpha
+    dtype = np.result_type(one.pixels, two.pixels)
+    return tuple(_as(picture, grey, alpha, dtype) for picture in (one, two))
+
+
+def _as(picture, grey, alpha, dtype):
+    pixels = picture.pixels.astype(dtype)
+    if dtype != picture.pixels.dtype:
+        pixels *= 257  # 255 becomes 65535
+    channels = list(np.atleast_3d(pixels).transpose(2, 0, 1))
+    if picture.is_grey and not grey:
+        channels[:1] *= 3
+    if alpha and not picture.has_alpha:
+        channels.append(np.full(pixels.shape[:2], np.iinfo(dtype).max, dtype))
+    return replace(picture, pixels=channels[0] if len(channels) == 1 else np.stack(channels, axis=2))
+
+
+def check_target(path):
+    """Says early what would keep `write` from writing there.
+
+    Raises:
+        PictureError: an unknown extension, a folder that is missing or cannot be written, a target that is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        known = ", ".join(suffix[1:] for suffix in FORMATS)
+        raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known; use one of {known}")
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise PictureError(f"{path} cannot be written: no permission to write to {path.parent}")
+
+
+def write(path, picture, quality=None, lossless=False):
+    """Writes a picture in the format of the path's extension, whole or not at all.
+
+    Args:
+        picture: a `Picture`.
+        quality: 1 to 100, for jpg (95 if None) and webp (90).
+        lossless: for webp.
+
+    Returns:
+        What the format could not keep, as a list of phrases for the user.
+
+    Raises:
+        PictureError: as `check_target`, or the format or the disk refuses.
+    """
+    path = Path(path)
+    check_target(path)
+    target = FORMATS[path.suffix.lower()]
+    picture, notes = _fit(picture, target)
+    try:
+        if picture.pixels.dtype == np.uint16:
+            data = _encode_deep(picture, target)
+        else:
+            data = _encode(picture, target, quality, lossless)
+        with replacing(path) as part:
+            part.write_bytes(data)
+    except (OSError, ValueError, pyvips.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise PictureError(f"{path} cannot be written: {reason[0].lower()}{reason[1:]}") from error
+    return notes
+
+
+def _fit(picture, target):
+    """The picture as the format can hold it, and what was lost."""
+    notes = []
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16 and not target.deep:
+        pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
+        notes.append(f"{target.name} holds 8 bits of each colour: the picture's 16 were rounded")
+    if picture.has_alpha and not target.alpha:
+        alpha = pixels[..., -1:].astype(np.float32) / np.iinfo(pixels.dtype).max
+        white = np.iinfo(pixels.dtype).max
+        pixels = np.rint(pixels[..., :-1] * alpha + white * (1 - alpha)).astype(pixels.dtype)
+        pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        notes.append(f"{target.name} holds no transparency: the picture was put on white")
+    profile = picture.icc_profile
+    if profile and not target.profile:
+        profile = None
+        notes.append(f"{target.name} holds no colour profile: it was left out")
+    return Picture(pixels, profile), notes
+
+
+def _encode(picture, target, quality, lossless):
+    options = {}
+    if target.quality:
+        options["quality"] = quality or target.quality
+    if target.name == "WEBP":
+        options |= {"lossless": lossless, "exact": lossless}  # exact: colours under full transparency too
+    if target.name == "TIFF":
+        options["compression"] = "tiff_lzw"
+    if picture.icc_profile:
+        options["icc_profile"] = picture.icc_profile
+    data = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture.pixels)).save(data, target.name, **options)
+    return data.getvalue()
+
+
+def _encode_deep(picture, target):
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(picture.pixels))
+    image = image.copy(interpretation="grey16" if picture.is_grey else "rgb16")
+    if picture.icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc_profile)
+    if target.name == "PNG":
+        return image.pngsave_buffer(bitdepth=16)
+    return image.tiffsave_buffer(compression="lzw", predictor="horizontal")

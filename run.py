@@ -1,0 +1,135 @@
+"""Makes the frame halfway between two pictures.
+
+    python run.py
+    python run.py --model lf --one images/one.png --two images/two.png --out out.png
+    python run.py --model l1 --one first.tif --two second.tif --out between.jpg --quality 90
+
+Without options it interpolates the sample pair in images/. The path of what was written goes to standard output, all
+else to standard error. Exit status: 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import pictures
+from network import MODELS, PADDINGS, PRECISIONS, REACH, DeviceError, Interpolator, WeightsError
+
+IMAGES = Path(__file__).parent / "images"
+LARGE = 1280 * 720  # pixels: from here on, ordinary motion is often longer than the kernels
+
+
+def main(argv=None):
+    """Runs the command line `argv` (sys.argv by default); returns the exit status."""
+    options = parse(argv)
+    try:
+        interpolate_pair(options)
+    except (pictures.PictureError, WeightsError, DeviceError) as error:
+        return fail(error)
+    except (MemoryError, torch.OutOfMemoryError):
+        return fail("not enough memory for pictures of this size")
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what PyTorch raises on a CPU
+            raise
+        return fail("not enough memory for pictures of this size")
+    except KeyboardInterrupt:
+        fail("interrupted, nothing was written")
+        return 130
+    return 0
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Makes the frame halfway between two pictures. Halfway is all the network knows.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_network_options(parser)
+    parser.add_argument("--one", type=Path, default=IMAGES / "one.png", metavar="FILE", help="the first picture")
+    parser.add_argument("--two", type=Path, default=IMAGES / "two.png", metavar="FILE", help="the second picture")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out.png"), metavar="FILE",
+        help="the picture to write: " + ", ".join(suffix[1:] for suffix in pictures.FORMATS))
+    parser.add_argument(
+        "--quality", type=int, metavar="1-100", help="of jpg (otherwise 95) and lossy webp (otherwise 90)")
+    parser.add_argument("--lossless", action="store_true", help="for webp")
+    parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
+    options = parser.parse_args(argv)
+
+    suffix = options.out.suffix.lower()
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        parser.error(f"--quality {options.quality} is not between 1 and 100")
+    if options.quality is not None and suffix not in (".jpg", ".jpeg", ".webp"):
+        parser.error(f"--quality is for jpg and webp, not for {options.out}")
+    if options.lossless and suffix != ".webp":
+        parser.error(f"--lossless is for webp, not for {options.out}")
+    if options.lossless and options.quality is not None:
+        parser.error("--lossless and --quality exclude each other")
+    return options
+
+
+def add_network_options(parser):
+    """The options that choose the network: the same for every program here."""
+    parser.add_argument("--model", choices=MODELS, default="lf", help="l1: exact colours; lf: sharper details")
+    parser.add_argument(
+        "--weights", default="bundled", metavar="bundled|published|FILE",
+        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file")
+    parser.add_argument(
+        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto",
+        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32")
+
+
+def make_interpolator(options):
+    """The `Interpolator` that the options name, with a progress bar if it downloads."""
+    with tqdm(
+        desc="downloading", unit="B", unit_scale=True, leave=False, delay=1e-9,
+        disable=options.quiet or not sys.stderr.isatty()) as bar:  # fmt: skip
+
+        def progress(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return Interpolator(
+            options.model, options.weights, options.device, options.padding, options.precision, progress)
+
+
+def interpolate_pair(options):
+    pictures.check_target(options.out)
+    for path in (options.one, options.two):
+        if options.out.exists() and path.exists() and os.path.samefile(path, options.out):
+            raise pictures.PictureError(f"--out {options.out} is one of the inputs: it would be lost")
+    one, two = pictures.read(options.one), pictures.read(options.two)
+    if one.size != two.size:
+        raise pictures.PictureError(
+            f"the pictures differ in size: {options.one} is {one.size}, {options.two} is {two.size}")
+    if one.icc_profile != two.icc_profile:
+        note(options, f"the pictures' colour profiles differ: that of {options.one} is kept")
+    one, two = pictures.alike(one, two)
+    if one.pixels.shape[0] * one.pixels.shape[1] > LARGE:
+        note(options, f"{one.size} is large: motion beyond {REACH} pixels is out of the kernels' reach")
+
+    between = replace(one, pixels=make_interpolator(options)(one.pixels, two.pixels))
+    for loss in pictures.write(options.out, between, options.quality, options.lossless):
+        note(options, loss)
+    print(options.out)
+
+
+def note(options, text):
+    if not options.quiet:
+        print(f"note: {text}", file=sys.stderr)
+
+
+def fail(reason):
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
