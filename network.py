@@ -70,9 +70,13 @@ def _double():
 
 def _basic(channels_in, channels_out):
     return nn.Sequential(
-        _conv(channels_in, channels_out), _relu(),
-        _conv(channels_out, channels_out), _relu(),
-        _conv(channels_out, channels_out), _relu())  # fmt: skip
+        _conv(channels_in, channels_out),
+        _relu(),
+        _conv(channels_out, channels_out),
+        _relu(),
+        _conv(channels_out, channels_out),
+        _relu(),
+    )
 
 
 def _upsample(channels):
@@ -81,10 +85,8 @@ def _upsample(channels):
 
 def _head():
     return nn.Sequential(
-        _conv(64, 64), _relu(),
-        _conv(64, 64), _relu(),
-        _conv(64, TAPS), _relu(),
-        _double(), _conv(TAPS, TAPS))  # fmt: skip
+        _conv(64, 64), _relu(), _conv(64, 64), _relu(), _conv(64, TAPS), _relu(), _double(), _conv(TAPS, TAPS)
+    )
 
 
 class Network(nn.Module):
@@ -152,7 +154,8 @@ class Network(nn.Module):
             bottom = min(top + rows, height)
             kernels = [
                 _kernel_rows(head, half, margin + top, margin + bottom)[..., columns].to(one.dtype)
-                for head, half in zip(heads, halves, strict=True)]  # 4 x (N, 51, bottom - top, W)
+                for head, half in zip(heads, halves, strict=True)
+            ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
             bands.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
         return torch.cat(bands, dim=2)
@@ -173,9 +176,13 @@ class Network(nn.Module):
         out = sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2)
         if self.kernel_normalization:
             weight = vertical1.sum(1) * horizontal1.sum(1) + vertical2.sum(1) * horizontal2.sum(1)
-            weight = torch.where(weight.abs() < 0.01, torch.ones_like(weight), weight)
-            out = out / weight[:, None]
+            out = _divide(out, weight[:, None])
         return out
+
+
+def _divide(values, weights):
+    """values / weights, but for weights so small that nothing sensible comes of it."""
+    return values / torch.where(weights.abs() < 0.01, 1, weights)
 
 
 def _align(frames, margin):
@@ -188,7 +195,7 @@ def _align(frames, margin):
 def _kernel_rows(head, half, top, bottom):
     """Rows `top` to `bottom` of what the end of a head (upsampling, convolution) makes of `half`."""
     double, conv = head[6], head[7]
-    height, width = half.shape[2] * 2, half.shape[3] * 2
+    height = 2 * half.shape[2]
     if top == 0 and bottom == height:
         return conv(double(half))
     # One row more on each side, for the convolution; beyond the edge of the picture it meets zeros.
@@ -240,13 +247,13 @@ def load_network(model="lf", weights="bundled", progress=None):
     return _network_from(Path(weights))
 
 
-def published_names(state):
-    """A state dict of `Network` under the names that weights files have: conv1.0.weight -> moduleConv1.0.weight."""
-    return {f"module{name[0].upper()}{name[1:]}": tensor for name, tensor in state.items()}
+def published_name(name):
+    """What weights files call a tensor of `Network`: conv1.0.weight -> moduleConv1.0.weight."""
+    return f"module{name[0].upper()}{name[1:]}"
 
 
 def _own_name(name):
-    """The inverse of `published_names`, for one name; `net` is what the authors' later code says for `module`."""
+    """The inverse of `published_name`; `net` is what the authors' later code says for `module`."""
     match = re.fullmatch(r"(?:module|net)([A-Z])(.*)", name)
     return match[1].lower() + match[2] if match else name
 
@@ -257,22 +264,22 @@ def _network_from(path):
         raise WeightsError(f"weights {path} are in format {metadata['format_version']}; this version reads format 1")
     network = Network(
         kernel_normalization=_flag(path, metadata, "kernel_normalization"),
-        input_normalization=_flag(path, metadata, "input_normalization"))
+        input_normalization=_flag(path, metadata, "input_normalization"),
+    )
     expected = network.state_dict()
     given = {_own_name(name): name for name in state}
-    for what, names in (
-        ("lack", [published for name, published in zip(expected, published_names(expected), strict=True)
-            if name not in given]),
-        ("have tensors that the network does not know:", [given[name] for name in given if name not in expected]),
-    ):
+    lacking = [published_name(name) for name in expected if name not in given]
+    strange = [name for own, name in given.items() if own not in expected]
+    for what, names in (("lack", lacking), ("hold, unknown to the network,", strange)):
         if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise WeightsError(f"weights {path} {what} {shown}")
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise WeightsError(f"weights {path} {what} {', '.join(names[:3])}{more}")
     for name, tensor in expected.items():
         found = state[given[name]]
         if found.shape != tensor.shape:
             raise WeightsError(
-                f"weights {path}: {given[name]} has shape {tuple(found.shape)}, expected {tuple(tensor.shape)}")
+                f"weights {path}: {given[name]} has shape {tuple(found.shape)}, expected {tuple(tensor.shape)}"
+            )
         if not found.is_floating_point() or not found.isfinite().all():
             raise WeightsError(f"weights {path}: {given[name]} has values that are not finite numbers")
     network.load_state_dict({name: state[given[name]].float() for name in expected})
@@ -326,7 +333,8 @@ def _published(model, progress):
     if path.exists():
         return path
     logging.getLogger(__name__).warning(
-        "downloading %s: the authors' weights, which they give for academic use only", address)
+        "downloading %s: the authors' weights, which they give for academic use only", address
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
@@ -336,7 +344,8 @@ def _published(model, progress):
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"the published weights could not be had from {address} ({reason}); "
-            f"put the file at {path} by hand, or use --weights bundled") from error
+            f"put the file at {path} by hand, or use --weights bundled"
+        ) from error
     return path
 
 
@@ -355,7 +364,8 @@ def _download(address, path, progress):
 
 # --- Pictures in and out ---------------------------------------------------------------------------------------
 
-_WHITE = {torch.uint8: 255, torch.uint16: 65535, torch.float16: 1, torch.bfloat16: 1, torch.float32: 1, torch.float64: 1}
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}
+_WHITE |= dict.fromkeys((torch.float16, torch.bfloat16, torch.float32, torch.float64), 1)
 
 
 class Interpolator:
@@ -375,7 +385,8 @@ class Interpolator:
     """
 
     def __init__(
-        self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None):
+        self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None
+    ):
         if padding not in PADDINGS:
             raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = _device(device)
@@ -434,7 +445,8 @@ def _frames(one, two):
     kind = next((kind for kind in kinds.values() if isinstance(one, kind) and isinstance(two, kind)), None)
     if kind is None:
         raise TypeError(
-            f"one is a {type(one).__name__} and two a {type(two).__name__}, expected two arrays or two tensors")
+            f"one is a {type(one).__name__} and two a {type(two).__name__}, expected two arrays or two tensors"
+        )
     for what in ("shape", "dtype") if kind is np.ndarray else ("shape", "dtype", "device"):
         if getattr(one, what) != getattr(two, what):
             raise ValueError(f"one has {what} {getattr(one, what)}, two has {getattr(two, what)}: expected the same")
@@ -448,8 +460,11 @@ def _frames(one, two):
             raise ValueError(f"one has shape {shape}, expected (H, W) or (H, W, C)")
         height, width, *channels = shape
         one, two = (
-            torch.from_numpy(np.array(array, dtype=dtype.newbyteorder("="))).view(1, height, width, *channels or [1])
-            .permute(0, 3, 1, 2) for array in (one, two))
+            torch.from_numpy(np.array(array, dtype=dtype.newbyteorder("=")))
+            .view(1, height, width, *channels or [1])
+            .permute(0, 3, 1, 2)
+            for array in (one, two)
+        )
     if one.dtype not in _WHITE:
         raise ValueError(f"one is {dtype}, expected uint8, uint16 or floating-point numbers")
     if one.dim() != 4 or one.shape[1] not in (1, 2, 3, 4) or 0 in one.shape[2:]:
@@ -481,10 +496,9 @@ def _unpremultiply(filtered):
     the weights of a pixel do not add up to 1; colours are then those of the frames without alpha.
     """
     colour, alpha, weight = filtered[:, :3], filtered[:, 3:4], filtered[:, 4:]
-    alpha = alpha / torch.where(weight.abs() < 0.01, torch.ones_like(weight), weight)
+    alpha = _divide(alpha, weight)
     visible = alpha > 1e-5  # less than half a step of 16 bits
-    colour = torch.where(visible, colour / torch.where(visible, alpha, torch.ones_like(alpha)), torch.zeros_like(colour))
-    return torch.cat([colour, alpha], dim=1)
+    return torch.cat([torch.where(visible, colour / alpha, 0), alpha], dim=1)
 
 
 def _device(name):

@@ -3,7 +3,6 @@
 Pillow reads and writes 8 bits; 16 bits go through libvips, because Pillow holds no more than 8 of a colour.
 """
 
-import contextlib
 import io
 import os
 from dataclasses import dataclass, replace

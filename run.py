@@ -47,15 +47,21 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Makes the frame halfway between two pictures. Halfway is all the network knows.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add_network_options(parser)
     parser.add_argument("--one", type=Path, default=IMAGES / "one.png", metavar="FILE", help="the first picture")
     parser.add_argument("--two", type=Path, default=IMAGES / "two.png", metavar="FILE", help="the second picture")
     parser.add_argument(
-        "--out", type=Path, default=Path("out.png"), metavar="FILE",
-        help="the picture to write: " + ", ".join(suffix[1:] for suffix in pictures.FORMATS))
+        "--out",
+        type=Path,
+        default=Path("out.png"),
+        metavar="FILE",
+        help="the picture to write: " + ", ".join(suffix[1:] for suffix in pictures.FORMATS),
+    )
     parser.add_argument(
-        "--quality", type=int, metavar="1-100", help="of jpg (otherwise 95) and lossy webp (otherwise 90)")
+        "--quality", type=int, metavar="1-100", help="of jpg (otherwise 95) and lossy webp (otherwise 90)"
+    )
     parser.add_argument("--lossless", action="store_true", help="for webp")
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
     options = parser.parse_args(argv)
@@ -76,28 +82,41 @@ def add_network_options(parser):
     """The options that choose the network: the same for every program here."""
     parser.add_argument("--model", choices=MODELS, default="lf", help="l1: exact colours; lf: sharper details")
     parser.add_argument(
-        "--weights", default="bundled", metavar="bundled|published|FILE",
-        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file")
+        "--weights",
+        default="bundled",
+        metavar="bundled|published|FILE",
+        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file",
+    )
     parser.add_argument(
-        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers")
+        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers"
+    )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="auto",
-        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32")
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32",
+    )
 
 
 def make_interpolator(options):
     """The `Interpolator` that the options name, with a progress bar if it downloads."""
     with tqdm(
-        desc="downloading", unit="B", unit_scale=True, leave=False, delay=1e-9,
-        disable=options.quiet or not sys.stderr.isatty()) as bar:  # fmt: skip
+        desc="downloading",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        delay=1e-9,
+        disable=options.quiet or not sys.stderr.isatty(),
+    ) as bar:
 
         def progress(done, total):
             bar.total = total
             bar.update(done - bar.n)
 
         return Interpolator(
-            options.model, options.weights, options.device, options.padding, options.precision, progress)
+            options.model, options.weights, options.device, options.padding, options.precision, progress
+        )
 
 
 def interpolate_pair(options):
@@ -108,7 +127,8 @@ def interpolate_pair(options):
     one, two = pictures.read(options.one), pictures.read(options.two)
     if one.size != two.size:
         raise pictures.PictureError(
-            f"the pictures differ in size: {options.one} is {one.size}, {options.two} is {two.size}")
+            f"the pictures differ in size: {options.one} is {one.size}, {options.two} is {two.size}"
+        )
     if one.icc_profile != two.icc_profile:
         note(options, f"the pictures' colour profiles differ: that of {options.one} is kept")
     one, two = pictures.alike(one, two)

@@ -95,7 +95,8 @@ def _check(frame, vertical, horizontal):
                 raise ValueError(f"{name} has {what} {ours}, expected {expected}, that of frame")
     if horizontal.shape != vertical.shape:
         raise ValueError(
-            f"horizontal has shape {tuple(horizontal.shape)}, expected {tuple(vertical.shape)}, that of vertical")
+            f"horizontal has shape {tuple(horizontal.shape)}, expected {tuple(vertical.shape)}, that of vertical"
+        )
     batch, taps, height, width = vertical.shape
     if taps < 1:
         raise ValueError(f"vertical has shape {tuple(vertical.shape)}, expected at least one tap (dimension 1)")
@@ -103,7 +104,8 @@ def _check(frame, vertical, horizontal):
     if frame.shape != expected:
         raise ValueError(
             f"frame has shape {tuple(frame.shape)}, expected {expected}: {taps} taps reach {taps - 1} pixels beyond "
-            f"the {height} x {width} of vertical and horizontal")
+            f"the {height} x {width} of vertical and horizontal"
+        )
 
 
 def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
@@ -112,7 +114,8 @@ def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
     if grad_out.shape != expected or grad_out.dtype != frame.dtype or grad_out.device != frame.device:
         raise ValueError(
             f"grad_out is {tuple(grad_out.shape)}, {grad_out.dtype} on {grad_out.device}, "
-            f"expected {expected}, {frame.dtype} on {frame.device}")
+            f"expected {expected}, {frame.dtype} on {frame.device}"
+        )
     if len(output_mask) != 3:
         raise ValueError(f"output_mask has {len(output_mask)} values, expected one for each of the three inputs")
 
@@ -127,7 +130,8 @@ torch.library.define(FORWARD, "(Tensor frame, Tensor vertical, Tensor horizontal
 torch.library.define(  # the gradients that output_mask asks for, empty tensors in place of the others
     BACKWARD,
     "(Tensor grad_out, Tensor frame, Tensor vertical, Tensor horizontal, bool[] output_mask)"
-    " -> (Tensor, Tensor, Tensor)")
+    " -> (Tensor, Tensor, Tensor)",
+)
 
 
 @torch.library.impl(FORWARD, "cpu")
@@ -169,7 +173,8 @@ def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
     targets = _empty_gradients(frame, vertical, horizontal, output_mask)
     return tuple(
         target.copy_(gradient) if wanted else target
-        for target, gradient, wanted in zip(targets, gradients, output_mask, strict=True))
+        for target, gradient, wanted in zip(targets, gradients, output_mask, strict=True)
+    )
 
 
 @torch.library.register_fake(BACKWARD)
@@ -186,7 +191,8 @@ def _empty_gradients(frame, vertical, horizontal, output_mask):
     """Uninitialised, in the memory format of what they are the gradients of."""
     return tuple(
         torch.empty_like(tensor) if wanted else tensor.new_empty(0)
-        for tensor, wanted in zip((frame, vertical, horizontal), output_mask, strict=True))
+        for tensor, wanted in zip((frame, vertical, horizontal), output_mask, strict=True)
+    )
 
 
 def _save(ctx, inputs, output):

@@ -146,8 +146,7 @@ def _copy(typingctx, target, target_offset, source, source_offset, lanes_of):
 @intrinsic
 def _transpose(typingctx, target, target_offset, target_stride, source, source_offset, source_stride, lanes_of):
     """target[j, i] = source[i, j] for LANES x LANES values; the strides are those between rows."""
-    signature = types.void(
-        target, target_offset, target_stride, source, source_offset, source_stride, lanes_of)
+    signature = types.void(target, target_offset, target_stride, source, source_offset, source_stride, lanes_of)
 
     def codegen(context, builder, signature, args):
         target, target_offset, target_stride, source, source_offset, source_stride, _ = args
@@ -185,7 +184,8 @@ def _prefetch(typingctx, array, offset):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0")
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
+        )
         read, keep, data_cache = (ir.Constant(number, value) for value in (0, 3, 1))
         builder.call(function, [cgutils.pointer_add(builder, data, args[1], byte), read, keep, data_cache])
         return context.get_dummy_value()
@@ -215,15 +215,16 @@ class _Tile:
         """Functions that read and write the vector at an index, unaligned by `element` values."""
         memory = _Array(self.context, self.builder, self.buffer_type, array, self.lanes)
         size = self.buffer_type.dtype.bitwidth // 8
+        zero = _index(0)
 
         def offset(at, element):
             return self.builder.add(self.builder.mul(at, _index(VECTOR_BYTES)), self.builder.mul(element, _index(size)))
 
-        def load(at, element=_index(0)):
+        def load(at, element=zero):
             return memory.load(offset(at, element))
 
         def store(values, at):
-            memory.store(values, offset(at, _index(0)))
+            memory.store(values, offset(at, zero))
 
         return load, store
 
@@ -273,13 +274,15 @@ class _Tile:
 
 @intrinsic
 def _add_row(
-    typingctx, sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group):  # fmt: skip
+    typingctx, sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group
+):
     """sums[y, c] += vertical[i, y] * sum_j frame[c, x + j] * horizontal[j, y] for rows first <= y < first + rows.
 
     `frame_at` is where the frame's row begins (in values); `pitch` leads to the next channel.
     """
     signature = types.void(
-        sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group)
+        sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group
+    )
 
     def codegen(context, builder, signature, args):
         sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, _ = args
@@ -316,19 +319,60 @@ def _add_row(
 
 @intrinsic
 def _add_row_to_kernel_gradients(
-    typingctx, grad_vertical, grad_horizontal, grad_out, grad_out_at, frame, frame_at, pitch,
-    vertical, vertical_at, horizontal, first, rows, taps, group):  # fmt: skip
+    typingctx,
+    grad_vertical,
+    grad_horizontal,
+    grad_out,
+    grad_out_at,
+    frame,
+    frame_at,
+    pitch,
+    vertical,
+    vertical_at,
+    horizontal,
+    first,
+    rows,
+    taps,
+    group,
+):
     """With s[j] = sum_c grad_out[y, c] * frame[c, x + j], for rows first <= y < first + rows:
 
     grad_vertical[i, y] += sum_j s[j] * horizontal[j, y] and grad_horizontal[j, y] += s[j] * vertical[i, y].
     """
     signature = types.void(
-        grad_vertical, grad_horizontal, grad_out, grad_out_at, frame, frame_at, pitch,
-        vertical, vertical_at, horizontal, first, rows, taps, group)  # fmt: skip
+        grad_vertical,
+        grad_horizontal,
+        grad_out,
+        grad_out_at,
+        frame,
+        frame_at,
+        pitch,
+        vertical,
+        vertical_at,
+        horizontal,
+        first,
+        rows,
+        taps,
+        group,
+    )
 
     def codegen(context, builder, signature, args):
-        (grad_vertical, grad_horizontal, grad_out, grad_out_at, frame, frame_at, pitch,
-         vertical, vertical_at, horizontal, first, rows, taps, _) = args  # fmt: skip
+        (
+            grad_vertical,
+            grad_horizontal,
+            grad_out,
+            grad_out_at,
+            frame,
+            frame_at,
+            pitch,
+            vertical,
+            vertical_at,
+            horizontal,
+            first,
+            rows,
+            taps,
+            _,
+        ) = args
         group = signature.args[13].count
         tile = _Tile(context, builder, signature.args[0])
         load_grad_vertical, store_grad_vertical = tile.buffer(grad_vertical)
@@ -340,8 +384,7 @@ def _add_row_to_kernel_gradients(
         gradients, weights = [], []  # of the tile's rows: kept in registers while the loop runs
 
         def start(rows):
-            gradients[:] = [
-                load_grad_out(tile.at(grad_out_at, (group, first), (1, at))) for at in range(rows * group)]
+            gradients[:] = [load_grad_out(tile.at(grad_out_at, (group, first), (1, at))) for at in range(rows * group)]
             weights[:] = [load_vertical(tile.at(first, (1, vertical_at), (1, row))) for row in range(rows)]
             return [tile.zero] * rows
 
@@ -370,13 +413,15 @@ def _add_row_to_kernel_gradients(
 
 @intrinsic
 def _add_row_to_frame_gradient(
-    typingctx, sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group):  # fmt: skip
+    typingctx, sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group
+):
     """sums[y, c] += sum_j vertical[y, x - j] * horizontal[j, x - j] * grad_out[c, x - j], first <= y < first + rows.
 
     All three are rows of `pitch` values; `vertical` holds the kernel value with which each row of the tile was met.
     """
     signature = types.void(
-        sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group)
+        sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group
+    )
 
     def codegen(context, builder, signature, args):
         sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, _ = args
@@ -398,7 +443,8 @@ def _add_row_to_frame_gradient(
             weight = load_horizontal(_index(0), builder.add(here, builder.mul(pitch, tap)))
             gradients = builder.add(grad_out_at, here)
             products = [
-                tile.multiply(weight, load_grad_out(_index(0), tile.at(gradients, (c, pitch)))) for c in range(group)]
+                tile.multiply(weight, load_grad_out(_index(0), tile.at(gradients, (c, pitch)))) for c in range(group)
+            ]
             results = []
             for row in range(rows):
                 below = builder.mul(pitch, builder.add(first, _index(row)))
@@ -553,8 +599,19 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
                 for g in range(groups):
                     frame_at = (row * channels + g * len(group)) * pitch + x - left
                     _add_row(
-                        sums, g * ROWS * len(group), packed_frame, frame_at, pitch, packed_vertical, row * ROWS,
-                        packed_horizontal, first, active, taps, group)  # fmt: skip
+                        sums,
+                        g * ROWS * len(group),
+                        packed_frame,
+                        frame_at,
+                        pitch,
+                        packed_vertical,
+                        row * ROWS,
+                        packed_horizontal,
+                        first,
+                        active,
+                        taps,
+                        group,
+                    )
             for row in range(rows):
                 for c in range(out.shape[1]):
                     at = (c // len(group) * ROWS + row) * len(group) + c % len(group)
@@ -563,7 +620,8 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
 
 
 def _backward_kernels(
-    begin, end, grad_out, frame, vertical, horizontal, grad_vertical, grad_horizontal, needed, group, dtype):  # fmt: skip
+    begin, end, grad_out, frame, vertical, horizontal, grad_vertical, grad_horizontal, needed, group, dtype
+):
     """Both kernel gradients for the tasks begin <= task < end, written where they are `needed`."""
     _, taps, height, width = vertical.shape
     groups = (frame.shape[1] + len(group) - 1) // len(group)
@@ -598,9 +656,21 @@ def _backward_kernels(
                 for g in range(groups):
                     frame_at = (row * channels + g * len(group)) * pitch + x - left
                     _add_row_to_kernel_gradients(
-                        vertical_sums, horizontal_sums, packed_grad_out, g * GRADIENT_ROWS * len(group), packed_frame,
-                        frame_at, pitch, packed_vertical, row * GRADIENT_ROWS, packed_horizontal, first, active,
-                        taps, group)  # fmt: skip
+                        vertical_sums,
+                        horizontal_sums,
+                        packed_grad_out,
+                        g * GRADIENT_ROWS * len(group),
+                        packed_frame,
+                        frame_at,
+                        pitch,
+                        packed_vertical,
+                        row * GRADIENT_ROWS,
+                        packed_horizontal,
+                        first,
+                        active,
+                        taps,
+                        group,
+                    )
             if needed[0]:
                 _move_kernels(vertical_sums, GRADIENT_ROWS, 1, grad_vertical, sample, top, x, rows, count, True)
             if needed[1]:
@@ -642,15 +712,25 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
             for x in range(0, right - left, lanes):
                 for g in range(groups):
                     _add_row_to_frame_gradient(
-                        sums, (x // lanes * groups + g) * ROWS * len(group), packed_grad_out, g * len(group) * pitch,
-                        packed_vertical, packed_horizontal, x + taps - 1, pitch, first, active, taps, group)  # fmt: skip
+                        sums,
+                        (x // lanes * groups + g) * ROWS * len(group),
+                        packed_grad_out,
+                        g * len(group) * pitch,
+                        packed_vertical,
+                        packed_horizontal,
+                        x + taps - 1,
+                        pitch,
+                        first,
+                        active,
+                        taps,
+                        group,
+                    )
         for x in range(0, right - left, lanes):
             for row in range(rows):
                 for c in range(grad_frame.shape[1]):
                     at = ((x // lanes * groups + c // len(group)) * ROWS + row) * len(group) + c % len(group)
                     here = _offset(grad_frame, sample, c, top + row, left + x)
-                    _unpack_row(
-                        sums, at * lanes, grad_frame, here, grad_frame.strides[3], min(lanes, right - left - x))
+                    _unpack_row(sums, at * lanes, grad_frame, here, grad_frame.strides[3], min(lanes, right - left - x))
 
 
 # --- Tensors ---------------------------------------------------------------------------------------------------
@@ -720,7 +800,8 @@ def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
     # What is not wanted is not written to: its input stands in for the type.
     grad_frame, *grad_kernels = (
         _array(gradient if wanted else tensor)
-        for gradient, tensor, wanted in zip(gradients, inputs, output_mask, strict=True))
+        for gradient, tensor, wanted in zip(gradients, inputs, output_mask, strict=True)
+    )
     grad_out, *inputs = (_array(tensor) for tensor in (grad_out, *inputs))
     sizes = _sizes(frame)
     if output_mask[0]:

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from network import Network, published_name
+
+
+@pytest.fixture(scope="session")
+def published_state():
+    """A state dict as the published files are: their names, random numbers, kernels that give ordinary colours."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, tensor in Network().state_dict().items():
+        scale = 0.1 if tensor.dim() == 1 else (2 / tensor[0].numel()) ** 0.5
+        state[published_name(name)] = scale * torch.randn(tensor.shape, generator=generator)
+    for head in ("Vertical1", "Vertical2", "Horizontal1", "Horizontal2"):
+        state[f"module{head}.7.weight"] *= 0.05
+        state[f"module{head}.7.bias"] = 0.01 * torch.randn(51, generator=generator) + 0.5**0.5 / 51
+    return state
+
+
+@pytest.fixture(scope="session")
+def published_file(published_state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "network-l1.pytorch"
+    torch.save(published_state, path)
+    return path
+
+
+@pytest.fixture
+def make_weights(published_state, tmp_path):
+    """Writes a safetensors file with the metadata given, after the tensors were changed as asked."""
+
+    def make(change=None, **metadata):
+        state = dict(published_state)
+        if change:
+            change(state)
+        path = tmp_path / "weights.safetensors"
+        save_file(state, path, metadata)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def noise():
+    """Smooth random pictures, the same for the same arguments: noise(height, width, channels, seed) in [0, 1]."""
+
+    def make(height, width, channels=3, seed=0):
+        generator = np.random.default_rng(seed)
+        coarse = torch.from_numpy(generator.random((1, channels, height // 4 + 2, width // 4 + 2), np.float32))
+        smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+        return smooth[0].permute(1, 2, 0).numpy()
+
+    return make
