@@ -14,11 +14,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 import pictures
-from network import MODELS, PADDINGS, PRECISIONS, REACH, DeviceError, Interpolator, WeightsError
+from command_line import add_network_options, exit_status, make_interpolator, note
+from network import REACH
 
 IMAGES = Path(__file__).parent / "images"
 LARGE = 1280 * 720  # pixels: from here on, ordinary motion is often longer than the kernels
@@ -26,21 +24,7 @@ LARGE = 1280 * 720  # pixels: from here on, ordinary motion is often longer than
 
 def main(argv=None):
     """Runs the command line `argv` (sys.argv by default); returns the exit status."""
-    options = parse(argv)
-    try:
-        interpolate_pair(options)
-    except (pictures.PictureError, WeightsError, DeviceError) as error:
-        return fail(error)
-    except (MemoryError, torch.OutOfMemoryError):
-        return fail("not enough memory for pictures of this size")
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # what PyTorch raises on a CPU
-            raise
-        return fail("not enough memory for pictures of this size")
-    except KeyboardInterrupt:
-        fail("interrupted, nothing was written")
-        return 130
-    return 0
+    return exit_status(interpolate_pair, parse(argv))
 
 
 def parse(argv):
@@ -63,7 +47,6 @@ def parse(argv):
         "--quality", type=int, metavar="1-100", help="of jpg (otherwise 95) and lossy webp (otherwise 90)"
     )
     parser.add_argument("--lossless", action="store_true", help="for webp")
-    parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
     options = parser.parse_args(argv)
 
     suffix = options.out.suffix.lower()
@@ -76,47 +59,6 @@ def parse(argv):
     if options.lossless and options.quality is not None:
         parser.error("--lossless and --quality exclude each other")
     return options
-
-
-def add_network_options(parser):
-    """The options that choose the network: the same for every program here."""
-    parser.add_argument("--model", choices=MODELS, default="lf", help="l1: exact colours; lf: sharper details")
-    parser.add_argument(
-        "--weights",
-        default="bundled",
-        metavar="bundled|published|FILE",
-        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file",
-    )
-    parser.add_argument(
-        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers"
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32",
-    )
-
-
-def make_interpolator(options):
-    """The `Interpolator` that the options name, with a progress bar if it downloads."""
-    with tqdm(
-        desc="downloading",
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        delay=1e-9,
-        disable=options.quiet or not sys.stderr.isatty(),
-    ) as bar:
-
-        def progress(done, total):
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return Interpolator(
-            options.model, options.weights, options.device, options.padding, options.precision, progress
-        )
 
 
 def interpolate_pair(options):
@@ -139,16 +81,6 @@ def interpolate_pair(options):
     for loss in pictures.write(options.out, between, options.quality, options.lossless):
         note(options, loss)
     print(options.out)
-
-
-def note(options, text):
-    if not options.quiet:
-        print(f"note: {text}", file=sys.stderr)
-
-
-def fail(reason):
-    print(f"error: {reason}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

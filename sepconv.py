@@ -140,7 +140,7 @@ def _forward_cpu(frame, vertical, horizontal):
 
     _check(frame, vertical, horizontal)
     out = _empty_out(frame, vertical)
-    sepconv_cpu.forward(out, frame, vertical, horizontal)
+    sepconv_cpu.forward((out,), frame, vertical, horizontal)
     return out
 
 

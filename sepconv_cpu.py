@@ -19,7 +19,7 @@ Shapes are those of sepconv.py. Arrays are addressed in bytes, so that one compi
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import pairwise
 
 import numba
@@ -33,6 +33,8 @@ from numba.extending import intrinsic
 
 _FEATURES = numba.config.CPU_FEATURES or get_host_cpu_features()
 _MANY_REGISTERS = "+avx512f" in _FEATURES or "+neon" in _FEATURES  # 32 of them, not 16
+
+_HALF_INSTRUCTIONS = "+f16c" in _FEATURES or "+neon" in _FEATURES  # what every processor since 2013 has
 
 VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 16 if "+neon" in _FEATURES else 32
 ROWS = 6 if _MANY_REGISTERS else 4  # of a tile: times 3 channels, 18 (12) registers hold its sums
@@ -781,14 +783,33 @@ def _sizes(frame):
     return (0,) * -(-channels // groups), np.dtype(np.float64 if frame.dtype == torch.float64 else np.float32)
 
 
-def forward(out, frame, vertical, horizontal):
-    """Fills `out`; all are checked CPU tensors."""
+def _convert_first(function):
+    """For processors that cannot convert float16: has `function` fill float32 copies, and rounds them afterwards."""
+
+    @wraps(function)
+    def converting(targets, *arguments):
+        if _HALF_INSTRUCTIONS or arguments[0].dtype != torch.float16:
+            return function(targets, *arguments)
+        copies = [target.float() for target in targets]
+        function(copies, *(a.float() if isinstance(a, torch.Tensor) else a for a in arguments))
+        for target, copy in zip(targets, copies, strict=True):
+            target.copy_(copy)
+        return None
+
+    return converting
+
+
+@_convert_first
+def forward(results, frame, vertical, horizontal):
+    """Fills the one tensor in `results`; all are checked CPU tensors."""
+    (out,) = results
     if out.numel():
         batch, _, height, width = out.shape
         arrays = [_array(tensor) for tensor in (frame, vertical, horizontal, out)]
         _run(_forward, height, width, ROWS, batch, *arrays, *_sizes(frame))
 
 
+@_convert_first
 def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
     """Fills those of the three `gradients` that `output_mask` asks for; all are checked CPU tensors."""
     if not grad_out.numel():

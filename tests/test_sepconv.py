@@ -201,7 +201,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(
     "avx512" not in torch.backends.cpu.get_cpu_capability().lower(), reason="needs AVX-512 to switch off"
 )
-@pytest.mark.parametrize(("features", "rows"), [("+avx,+avx2,+fma", 4), ("+sse2", 4)])
+@pytest.mark.parametrize(("features", "rows"), [("+avx,+avx2,+fma,+f16c", 4), ("+sse2", 4)])
 def test_processors_with_fewer_registers(features, rows, tmp_path):
     code = f"""
 import sys
@@ -210,6 +210,7 @@ import torch, sepconv_cpu, test_sepconv
 assert sepconv_cpu.ROWS == {rows} and sepconv_cpu.VECTOR_BYTES == 32
 test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.float32, "channels_last")
 test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.bfloat16, "contiguous")
+test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.float16, "sliced")
 print("passed")
 """
     result = run_python(code, NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES=features, NUMBA_CACHE_DIR=str(tmp_path))

@@ -1,0 +1,82 @@
+"""What the programs here share: the options that choose the network, and errors in one line."""
+
+import sys
+
+import torch
+from tqdm import tqdm
+
+from network import MODELS, PADDINGS, PRECISIONS, DeviceError, Interpolator, WeightsError
+from pictures import PictureError
+
+
+def add_network_options(parser):
+    """--model, --weights, --padding, --device, --precision and --quiet."""
+    parser.add_argument("--model", choices=MODELS, default="lf", help="l1: exact colours; lf: sharper details")
+    parser.add_argument(
+        "--weights",
+        default="bundled",
+        metavar="bundled|published|FILE",
+        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file",
+    )
+    parser.add_argument(
+        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers"
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
+
+
+def make_interpolator(options):
+    """The `Interpolator` that the options name, with a progress bar if it downloads."""
+    with tqdm(
+        desc="downloading",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        delay=1e-9,  # shown at the first byte, not when there is nothing to download
+        disable=options.quiet or not sys.stderr.isatty(),
+    ) as bar:
+
+        def progress(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return Interpolator(
+            options.model, options.weights, options.device, options.padding, options.precision, progress
+        )
+
+
+def note(options, text):
+    """Something that the user should know, on standard error."""
+    if not options.quiet:
+        print(f"note: {text}", file=sys.stderr)
+
+
+def exit_status(program, options):
+    """Runs program(options); what a user can do wrong becomes one line on standard error.
+
+    Returns:
+        0, 1 after an error, 130 after Ctrl-C. Anything else is a bug, and raised.
+    """
+    try:
+        program(options)
+    except (PictureError, WeightsError, DeviceError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except (MemoryError, RuntimeError) as error:
+        out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not out_of_memory and "can't allocate memory" not in str(error):  # what PyTorch raises on a CPU
+            raise
+        return _fail("not enough memory for pictures of this size", 1)
+    return 0
+
+
+def _fail(reason, status):
+    print(f"error: {reason}", file=sys.stderr)
+    return status
