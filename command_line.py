@@ -26,7 +26,7 @@ def add_network_options(parser):
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of the convolutions; auto: 16 bits where the device computes in them natively, else float32",
+        help="of the convolutions; auto: 16 bits where the device has them natively and the weights bear it",
     )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 
 from files import replacing
@@ -36,7 +36,7 @@ REACH = TAPS // 2  # pixels: the longest motion per frame that a kernel can foll
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
 
 MODELS = ("l1", "lf")
-PADDINGS = ("improved", "paper")
+PADDINGS = {"improved": 0, "paper": REACH}  # pixels that are added on the top and left
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 PUBLISHED = "http://content.sniklaus.com/sepconv/network-{model}.pytorch"
@@ -134,8 +134,8 @@ class Network(nn.Module):
         Returns:
             (N, C, H, W), float32, not clamped.
         """
-        height, width = one.shape[2:]
-        margin = REACH if padding == "paper" else 0
+        batch, _, height, width = one.shape
+        margin = PADDINGS[padding]
         pair = torch.cat([one[:, :3], two[:, :3]], dim=1)  # (N, 6, H, W)
         if self.input_normalization:
             std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
@@ -147,8 +147,9 @@ class Network(nn.Module):
         del pair, features
         one, two = (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
 
+        # No kernels are made for what was only padded: this is where the padding is undone.
         columns = slice(margin, margin + width)
-        rows = height if band_pixels is None else min(height, max(1, band_pixels // width))
+        rows = height if band_pixels is None else max(1, band_pixels // (batch * width))
         bands = []
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -303,16 +304,18 @@ def _read_weights(path):
     try:
         if is_torch:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+            if not isinstance(state, dict) or not all(
+                isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+            ):
                 raise WeightsError(f"weights {path} are not a state dict (a tensor for each name)")
             return state, {}
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except pickle.UnpicklingError as error:
         raise WeightsError(f"weights {path} hold more than tensors and were not loaded: that could run code") from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        if isinstance(error, WeightsError):
-            raise
+    except WeightsError:
+        raise
+    except Exception as error:  # what a damaged pickle raises has no end
         raise WeightsError(f"weights {path} cannot be read: neither safetensors nor a PyTorch state dict") from error
 
 
@@ -376,8 +379,9 @@ class Interpolator:
         device: "auto" (an NVIDIA GPU if PyTorch sees one, else the CPU), "cpu", "cuda" or "cuda:1".
         padding: "improved", or "paper" to compare with the paper's numbers.
         precision: of the convolutions: "float32", "bfloat16", "float16", or "auto", which is bfloat16 on a CPU that
-            computes in it natively, float16 on a GPU with tensor cores, else float32. The kernels are always applied
-            in float32. The README says how little of the picture that changes.
+            computes in it natively, float16 on a GPU with tensor cores, and float32 elsewhere and for weights without
+            kernel normalization (the published ones). The kernels are always applied in float32. The README says how
+            little of the picture this changes.
 
     Raises:
         WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.
@@ -391,8 +395,10 @@ class Interpolator:
             raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = _device(device)
         self.padding = padding
-        self.precision = _precision(precision, self.device)
+        if precision not in PRECISIONS:
+            raise DeviceError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
+        self.precision = _fast_precision(self.device, network) if precision == "auto" else precision
         self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
 
     def __call__(self, one, two):
@@ -516,11 +522,13 @@ def _device(name):
     return device
 
 
-def _precision(name, device):
-    if name not in PRECISIONS:
-        raise DeviceError(f"precision {name!r} is not known: choose one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return name
+def _fast_precision(device, network):
+    """16 bits where they are native to the device and harmless to the picture.
+
+    Rounded kernels no longer add up to what they did; normalization mends that, and nothing else does.
+    """
+    if not network.kernel_normalization:
+        return "float32"
     if device.type == "cuda":
         return "float16" if torch.cuda.get_device_capability(device) >= (7, 0) else "float32"
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -76,7 +76,7 @@ def read(path):
         PictureError: there is no such file, or no picture in it.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike path.is_dir(), raises nothing
         raise PictureError(f"{path} is a folder, not a picture")
     try:
         if path.stat().st_size == 0:
@@ -97,16 +97,16 @@ def read(path):
 def _open_deep(path):
     """The file as libvips opens it if it holds more than 8 bits of a colour, else None."""
     try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="truncated")
+        image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True)
     except pyvips.Error:
         return None
     return image if image.format == "ushort" else None
 
 
 def _read_deep(image):
-    image = image.autorot()
     if image.interpretation not in ("rgb16", "grey16") or image.bands > 4:
         raise PictureError(f"{image.filename}: 16 bits of {image.interpretation} are not supported")
+    image = image.autorot()
     profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
     pixels = image.numpy()
     return Picture(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels, profile)
@@ -167,9 +167,9 @@ def check_target(path):
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
         raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known; use one of {known}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise PictureError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise PictureError(f"{path} cannot be written: no permission to write to {path.parent}")

@@ -64,7 +64,7 @@ def parse(argv):
 def interpolate_pair(options):
     pictures.check_target(options.out)
     for path in (options.one, options.two):
-        if options.out.exists() and path.exists() and os.path.samefile(path, options.out):
+        if os.path.exists(options.out) and os.path.exists(path) and os.path.samefile(path, options.out):
             raise pictures.PictureError(f"--out {options.out} is one of the inputs: it would be lost")
     one, two = pictures.read(options.one), pictures.read(options.two)
     if one.size != two.size:

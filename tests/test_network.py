@@ -2,6 +2,7 @@
 
 import http.server
 import pickle
+import platform
 import subprocess
 import sys
 import threading
@@ -360,6 +361,14 @@ def test_16_bit_convolutions_stay_close(published_file, published, noise, precis
     one, two = (scaled(noise(64, 64, seed=seed), np.uint8) for seed in (1, 2))
     difference = np.abs(rough(one, two).astype(float) - published(one, two))
     assert 0 < difference.mean() < 1
+
+
+def test_auto_is_careful(published_file):
+    """Without kernel normalization nobody has measured what 16 bits do to the picture."""
+    assert Interpolator(weights=published_file, device="cpu").precision == "float32"
+    expected = "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16") else "float32"
+    if platform.machine() == "x86_64":
+        assert Interpolator(device="cpu").precision == expected
 
 
 def test_several_live_side_by_side(published_file, published, noise):
