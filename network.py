@@ -312,7 +312,9 @@ def _read_weights(path):
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"weights {path} hold more than tensors and were not loaded: that could run code") from error
+        raise WeightsError(
+            f"weights {path} are damaged, or hold more than tensors, which could run code: they were not loaded"
+        ) from error
     except WeightsError:
         raise
     except Exception as error:  # what a damaged pickle raises has no end

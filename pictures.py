@@ -5,7 +5,8 @@ Pillow reads and writes 8 bits; 16 bits go through libvips, because Pillow holds
 
 import io
 import os
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,15 @@ class _Format:
     deep: bool = False  # 16 bits
     profile: bool = True
     quality: int | None = None  # the default, where there is such a choice
+    largest: int = 2**31 - 1  # pixels of a side
 
 
 FORMATS = {
     ".png": _Format("PNG", deep=True),
-    ".jpg": _Format("JPEG", alpha=False, quality=95),
-    ".jpeg": _Format("JPEG", alpha=False, quality=95),
+    ".jpg": _Format("JPEG", alpha=False, quality=95, largest=65500),
+    ".jpeg": _Format("JPEG", alpha=False, quality=95, largest=65500),
     ".bmp": _Format("BMP", alpha=False, profile=False),
-    ".webp": _Format("WEBP", quality=90),
+    ".webp": _Format("WEBP", quality=90, largest=16383),
     ".tif": _Format("TIFF", deep=True),
     ".tiff": _Format("TIFF", deep=True),
 }
@@ -84,28 +86,42 @@ def read(path):
         deep = _open_deep(path)
         return _read_deep(deep) if deep else _read_with_pillow(path)
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not a picture, or of a kind that is not supported") from error
+        raise PictureError(f"{path} is not a picture, or damaged, or of a kind that is not supported") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path} is too large: more than {2 * Image.MAX_IMAGE_PIXELS} pixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError, pyvips.Error, ImageCms.PyCMSError) as error:
+    except pyvips.Error as error:
+        raise PictureError(f"{path} cannot be read: it is damaged or truncated") from error
+    except (OSError, ValueError, SyntaxError, EOFError, ImageCms.PyCMSError) as error:
         if isinstance(error, PictureError):
             raise
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-        raise PictureError(f"{path} cannot be read: {reason[0].lower()}{reason[1:]}") from error
+        raise PictureError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error):
+    """What an exception says, as the end of a sentence."""
+    reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+    return reason[0].lower() + reason[1:]
 
 
 def _open_deep(path):
-    """The file as libvips opens it if it holds more than 8 bits of a colour, else None."""
+    """The file as libvips opens it if it is a PNG or TIFF with more than 8 bits of a colour, else None."""
+    with path.open("rb") as file:
+        if file.read(4) not in (b"\x89PNG", b"II*\0", b"MM\0*"):
+            return None
     try:
         image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True)
     except pyvips.Error:
         return None
-    return image if image.format == "ushort" else None
+    if image.format != "ushort":
+        return None
+    if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    if image.interpretation not in ("rgb16", "grey16") or image.bands > 4:
+        raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
+    return image
 
 
 def _read_deep(image):
-    if image.interpretation not in ("rgb16", "grey16") or image.bands > 4:
-        raise PictureError(f"{image.filename}: 16 bits of {image.interpretation} are not supported")
     image = image.autorot()
     profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
     pixels = image.numpy()
@@ -113,12 +129,13 @@ def _read_deep(image):
 
 
 def _read_with_pillow(path):
-    with Image.open(path) as image:
+    # Warnings are about what is read all the same, or fails with an error of its own.
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
         image.load()
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise PictureError(f"{path} has {image.mode} pixels; save it with 8 or 16 bits of each colour")
+            raise PictureError(f"{path} has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour")
         if image.mode in ("CMYK", "LAB"):
             image, profile = _to_srgb(image, profile), None
         grey = image.mode in ("1", "L", "LA", "La")
@@ -127,25 +144,30 @@ def _read_with_pillow(path):
 
 
 def _to_srgb(image, profile):
-    """Colours that RGB pixels cannot hold as they are: by their profile, else as Pillow does."""
-    if image.mode == "LAB":
-        source = ImageCms.createProfile("LAB")
-    elif profile:
-        source = ImageCms.getOpenProfile(io.BytesIO(profile))
-    else:
+    """Colours that RGB pixels cannot hold as they are: by their profile if it is a good one, else as Pillow does."""
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        else:
+            source = ImageCms.getOpenProfile(io.BytesIO(profile or b""))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
         return image.convert("RGB")
-    return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
 
 
 def alike(one, two):
-    """Both pictures with the same channels and depth: the richer of each, so that nothing is lost."""
+    """Both pictures with the same channels, depth and profile: the richer of each, so that nothing is lost.
+
+    Of two profiles the first is kept that is one for such pixels, grey or colour.
+    """
     grey = one.is_grey and two.is_grey
     alpha = one.has_alpha or two.has_alpha
     dtype = np.result_type(one.pixels, two.pixels)
-    return tuple(_as(picture, grey, alpha, dtype) for picture in (one, two))
+    profiles = [picture.icc_profile for picture in (one, two) if picture.icc_profile and picture.is_grey == grey]
+    return tuple(_as(picture, grey, alpha, dtype, profiles[0] if profiles else None) for picture in (one, two))
 
 
-def _as(picture, grey, alpha, dtype):
+def _as(picture, grey, alpha, dtype, profile):
     pixels = picture.pixels.astype(dtype)
     if dtype != picture.pixels.dtype:
         pixels *= 257  # 255 becomes 65535
@@ -154,7 +176,7 @@ def _as(picture, grey, alpha, dtype):
         channels[:1] *= 3
     if alpha and not picture.has_alpha:
         channels.append(np.full(pixels.shape[:2], np.iinfo(dtype).max, dtype))
-    return replace(picture, pixels=channels[0] if len(channels) == 1 else np.stack(channels, axis=2))
+    return Picture(channels[0] if len(channels) == 1 else np.stack(channels, axis=2), profile)
 
 
 def check_target(path):
@@ -164,11 +186,11 @@ def check_target(path):
         PictureError: an unknown extension, a folder that is missing or cannot be written, a target that is a folder.
     """
     path = Path(path)
+    if os.path.isdir(path):
+        raise PictureError(f"{path} is a folder: name a file")
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
-        raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known; use one of {known}")
-    if os.path.isdir(path):
-        raise PictureError(f"{path} is a folder; name a file")
+        raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
     if not os.path.isdir(path.parent):
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -192,6 +214,8 @@ def write(path, picture, quality=None, lossless=False):
     path = Path(path)
     check_target(path)
     target = FORMATS[path.suffix.lower()]
+    if max(picture.pixels.shape[:2]) > target.largest:
+        raise PictureError(f"{path} cannot be written: {picture.size} is too large for {target.name}, use png or tiff")
     picture, notes = _fit(picture, target)
     try:
         if picture.pixels.dtype == np.uint16:
@@ -201,8 +225,7 @@ def write(path, picture, quality=None, lossless=False):
         with replacing(path) as part:
             part.write_bytes(data)
     except (OSError, ValueError, pyvips.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-        raise PictureError(f"{path} cannot be written: {reason[0].lower()}{reason[1:]}") from error
+        raise PictureError(f"{path} cannot be written: {_reason(error)}") from error
     return notes
 
 

@@ -66,14 +66,16 @@ def interpolate_pair(options):
     for path in (options.one, options.two):
         if os.path.exists(options.out) and os.path.exists(path) and os.path.samefile(path, options.out):
             raise pictures.PictureError(f"--out {options.out} is one of the inputs: it would be lost")
-    one, two = pictures.read(options.one), pictures.read(options.two)
-    if one.size != two.size:
-        raise pictures.PictureError(
-            f"the pictures differ in size: {options.one} is {one.size}, {options.two} is {two.size}"
-        )
-    if one.icc_profile != two.icc_profile:
-        note(options, f"the pictures' colour profiles differ: that of {options.one} is kept")
-    one, two = pictures.alike(one, two)
+    paths = (options.one, options.two)
+    originals = [pictures.read(path) for path in paths]
+    if originals[0].size != originals[1].size:
+        sizes = " and ".join(f"{path} is {picture.size}" for path, picture in zip(paths, originals, strict=True))
+        raise pictures.PictureError(f"the pictures differ in size: {sizes}")
+    one, two = pictures.alike(*originals)
+    profiles = [picture.icc_profile for picture in originals]
+    if profiles[0] != profiles[1]:
+        kept = f"that of {paths[profiles.index(one.icc_profile)]}" if one.icc_profile else "none"
+        note(options, f"the pictures' colour profiles differ: {kept} is kept")
     if one.pixels.shape[0] * one.pixels.shape[1] > LARGE:
         note(options, f"{one.size} is large: motion beyond {REACH} pixels is out of the kernels' reach")
 

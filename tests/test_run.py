@@ -145,20 +145,20 @@ def test_bad_data_is_one_line_and_status_1(pair, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")
 def test_ctrl_c(save, tmp_path):
     inputs = [save("one.png", 1080, 1920, seed=1), save("two.png", 1080, 1920, seed=2)]
-    command = [sys.executable, ROOT / "run.py", "--one", "one.png", "--two", "two.png"]
+    words = ["--one", "one.png", "--two", "two.png", "--device", "cpu", "--precision", "float32"]
     with subprocess.Popen(
-        command,
+        [sys.executable, ROOT / "run.py", *words],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest is in the background
     ) as process:
         assert process.stderr.readline().startswith("note: 1920x1080 is large")
-        time.sleep(1.5)  # into the network, which takes longer for such pictures
+        time.sleep(0.5)  # far less than such pictures take
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate()
-    assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted, nothing was written\n")
+    assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted\n")
     assert sorted(tmp_path.iterdir()) == inputs
 
 
@@ -317,7 +317,7 @@ def test_options_reach_the_network(pair, interpolate):
     default, model, padding, precision = results
     assert not np.array_equal(default, model)
     assert not np.array_equal(default, padding)
-    assert np.abs(default - precision).max() <= 8  # where auto is bfloat16; elsewhere they are equal
+    assert np.abs(default - precision).max() <= 4  # 2 where auto is bfloat16, 0 where it is float32
 
 
 # --- Pictures that are refused ---
@@ -326,7 +326,7 @@ def test_options_reach_the_network(pair, interpolate):
 def test_different_sizes(save, refused):
     one, two = save("one.png", 30, 40), save("two.png", 40, 30)
     line = refused("--one", one, "--two", two)
-    assert line == f"error: the pictures differ in size: {one} is 40x30, {two} is 30x40\n"
+    assert line == f"error: the pictures differ in size: {one} is 40x30 and {two} is 30x40\n"
 
 
 @pytest.fixture
@@ -362,8 +362,8 @@ def broken(save, tmp_path):
     ],
 )
 def test_bad_pictures(name, reason, which, broken, pair, refused):
-    good = {"--one": "--two", "--two": "--one"}[which]
-    line = refused(which, name, good, pair[0])
+    other = {"--one": "--two", "--two": "--one"}[which]
+    line = refused(which, name, other, pair[0])
     assert name in line
     assert reason in line
 
@@ -374,7 +374,7 @@ def test_bad_pictures(name, reason, which, broken, pair, refused):
 @pytest.mark.parametrize(
     ("out", "reason"),
     [
-        ("out.gif", "the extension .gif is not known; use one of png, jpg, jpeg, bmp, webp, tif, tiff"),
+        ("out.gif", "the extension .gif is not known: use one of png, jpg, jpeg, bmp, webp, tif, tiff"),
         ("out", "the extension (none) is not known"),
         ("missing/out.png", "there is no folder missing"),
         ("folder.png", "is a folder"),
@@ -401,7 +401,7 @@ def test_what_the_format_cannot_hold(save, refused, published_file):
     one = save("one.png", 1, 16384)
     line = refused("--one", one, "--two", one, "--out", "out.webp", "--quiet", "--weights", published_file)
     assert "out.webp cannot be written" in line
-    assert "16383 pixels" in line
+    assert "too large for WEBP" in line
 
 
 # --- Weights that are refused ---
@@ -450,9 +450,9 @@ def test_weights_that_do_not_fit(change, metadata, reason, make_weights, pair, r
         (None, "no such file or directory"),
         (b"", "cannot be read: neither safetensors nor a PyTorch state dict"),
         (b"junk" * 1000, "cannot be read: neither safetensors nor a PyTorch state dict"),
-        (b"PK" + b"junk" * 1000, "cannot be read: neither safetensors nor a PyTorch state dict"),
-        (b"\x80\x02" + b"junk" * 1000, "were not loaded"),
-        (b"\x80\x020.", "weights"),
+        (b"PK" + b"junk" * 1000, "were not loaded"),
+        (b"\x80\x02" + b"junk" * 1000, "cannot be read: neither safetensors nor a PyTorch state dict"),
+        (b"\x80\x02.", "cannot be read: neither safetensors nor a PyTorch state dict"),
     ],
 )
 def test_weights_that_are_none(content, reason, pair, refused):
@@ -500,7 +500,7 @@ def test_a_pickle_never_runs_code(protocol, tmp_path, pair, refused):
     trap, path = Trap(tmp_path / "sprung"), tmp_path / "weights.pytorch"
     path.write_bytes(pickle.dumps(trap, protocol))
     line = refused("--one", pair[0], "--two", pair[1], "--weights", path)
-    assert "were not loaded: that could run code" in line or "cannot be read" in line
+    assert "which could run code: they were not loaded" in line or "cannot be read" in line
     assert not trap.marker.exists()
     pickle.loads(path.read_bytes())
     assert trap.marker.exists()
@@ -512,7 +512,7 @@ def test_what_torch_saved_never_runs_code(zipped, tmp_path, published_state, pai
     state = {"moduleConv1.0.bias": published_state["moduleConv1.0.bias"], "extra": {"deeper": [trap]}}
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
     line = refused("--one", pair[0], "--two", pair[1], "--weights", path)
-    assert "hold more than tensors and were not loaded: that could run code" in line
+    assert "are damaged, or hold more than tensors, which could run code: they were not loaded" in line
     assert not trap.marker.exists()
 
 
