@@ -10,8 +10,12 @@ data, 2 for bad usage, 130 after Ctrl-C.
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import numpy as np
 

@@ -1,5 +1,6 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
+import signal
 import sys
 
 import torch
@@ -63,6 +64,8 @@ def exit_status(program, options):
     Returns:
         0, 1 after an error, 130 after Ctrl-C. Anything else is a bug, and raised.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the programs set it while they are imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         program(options)
     except (PictureError, WeightsError, DeviceError) as error:

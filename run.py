@@ -10,9 +10,13 @@ else to standard error. Exit status: 0, 1 for bad data, 2 for bad usage, 130 aft
 
 import argparse
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import pictures
 from command_line import add_network_options, exit_status, make_interpolator, note

@@ -13,15 +13,20 @@ import argparse
 import os
 import platform
 import re
+import signal
 import statistics
 import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
+
 import numpy as np
 import torch
 from torch.autograd.profiler import profile
 
+from command_line import exit_status
 from network import MODELS, PRECISIONS, TAPS, Interpolator
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
 
@@ -53,6 +58,10 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.runs < 1:
         parser.error(f"--runs {options.runs} is not a positive number")
+    return exit_status(measure, options)
+
+
+def measure(options):
     print(machine())
     if options.breakdown:
         print_breakdown(options)
@@ -60,7 +69,6 @@ def main(argv=None):
         print_memory(options)
     else:
         print_op(options.runs)
-    return 0
 
 
 def size(text):
