@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import numpy as np
@@ -56,8 +56,7 @@ def measure(options):
     what = f"{options.model}, {options.weights} weights, {options.padding} padding, {interpolator.precision}"
     baseline = None
     if options.baseline:
-        options.precision = options.baseline
-        baseline = make_interpolator(options)
+        baseline = make_interpolator(argparse.Namespace(**vars(options) | {"precision": options.baseline}))
         what += f", against {baseline.precision}"
     print(f"Middlebury, {what}\n")
     print(
@@ -70,8 +69,7 @@ def measure(options):
         row = [psnr(picture, truth)]
         if baseline:
             other = baseline(one, two)
-            difference = np.abs(picture.astype(int) - other).max()
-            row += [psnr(other, truth), row[0] - psnr(other, truth), difference]
+            row += [psnr(other, truth), row[0] - psnr(other, truth), np.abs(picture.astype(int) - other).max()]
         rows.append(row)
         print_row(scene, row)
     print_row("mean", [*np.mean(rows, axis=0)[:3], *np.max(rows, axis=0)[3:]])

@@ -1,7 +1,9 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
+import os
 import signal
 import sys
+import warnings
 
 import torch
 from tqdm import tqdm
@@ -67,16 +69,21 @@ def exit_status(program, options):
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the programs set it while they are imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        program(options)
+        with warnings.catch_warnings(action="ignore"):  # what matters is said in a line of our own
+            program(options)
+        sys.stdout.flush()
     except (PictureError, WeightsError, DeviceError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except (MemoryError, RuntimeError) as error:
         out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not out_of_memory and "can't allocate memory" not in str(error):  # what PyTorch raises on a CPU
+        if not out_of_memory and "DefaultCPUAllocator" not in str(error):  # what PyTorch raises on a CPU
             raise
         return _fail("not enough memory for pictures of this size", 1)
+    except OSError as error:  # of files we speak ourselves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror.lower()}", 1)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import secrets
+import shutil
 from pathlib import Path
 
 
@@ -9,13 +11,16 @@ from pathlib import Path
 def replacing(path):
     """The path of a new, empty file beside `path`, which takes the place of `path` when the block ends well.
 
-    However else the block ends, the new file is removed and `path` is left as it was.
+    However else the block ends, the new file is removed and `path` is left as it was. A link is followed, and a file
+    that was there passes its permissions on.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path = Path(os.path.realpath(path))
+    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    beside.open("xb").close()
     try:
-        beside.open("xb").close()
         yield beside
+        if path.exists():
+            shutil.copymode(path, beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -13,12 +13,12 @@ to each frame, and the sum is the result.
     middle = between(one, two)  # uint8, uint16 or float arrays, (H, W), (H, W, 3) or (H, W, 4), RGB
 """
 
+import http.client
 import logging
 import os
 import pickle
 import re
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from files import replacing
 from sepconv import sepconv
 
 TAPS = 51  # of every kernel
-REACH = TAPS // 2  # pixels: the longest motion per frame that a kernel can follow
+REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
 
 MODELS = ("l1", "lf")
@@ -219,12 +219,16 @@ def _double_rows(half, rows):
     lower = (upper + 1).clamp(max=height - 1)
     share = (position - upper)[:, None, None]
     lines = half.permute(0, 2, 3, 1)  # as they lie in memory under channels_last
-    lines = torch.lerp(lines[:, upper].float(), lines[:, lower].float(), share).to(half.dtype)
+    exact = torch.promote_types(half.dtype, torch.float32)
+    lines = torch.lerp(lines[:, upper].to(exact), lines[:, lower].to(exact), share.to(exact)).to(half.dtype)
     size = (len(rows), 2 * width)
     return F.interpolate(lines.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
 
 
 # --- Weights ---------------------------------------------------------------------------------------------------
+
+
+_WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_network(model="lf", weights="bundled", progress=None):
@@ -256,7 +260,7 @@ def published_name(name):
 def _own_name(name):
     """The inverse of `published_name`; `net` is what the authors' later code says for `module`."""
     match = re.fullmatch(r"(?:module|net)([A-Z])(.*)", name)
-    return match[1].lower() + match[2] if match else name
+    return match[1].lower() + match[2] if match else None
 
 
 def _network_from(path):
@@ -268,9 +272,11 @@ def _network_from(path):
         input_normalization=_flag(path, metadata, "input_normalization"),
     )
     expected = network.state_dict()
-    given = {_own_name(name): name for name in state}
+    given = {}  # our name -> the file's
+    for name in state:
+        given.setdefault(_own_name(name), name)
     lacking = [published_name(name) for name in expected if name not in given]
-    strange = [name for own, name in given.items() if own not in expected]
+    strange = [name for name in state if name not in given.values() or _own_name(name) not in expected]
     for what, names in (("lack", lacking), ("hold, unknown to the network,", strange)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -281,8 +287,10 @@ def _network_from(path):
             raise WeightsError(
                 f"weights {path}: {given[name]} has shape {tuple(found.shape)}, expected {tuple(tensor.shape)}"
             )
-        if not found.is_floating_point() or not found.isfinite().all():
-            raise WeightsError(f"weights {path}: {given[name]} has values that are not finite numbers")
+        if found.dtype not in _WEIGHT_TYPES or found.layout != torch.strided or found.device.type != "cpu":
+            raise WeightsError(f"weights {path}: {given[name]} is no plain tensor of 16, 32 or 64-bit floating point")
+        if not found.float().isfinite().all():
+            raise WeightsError(f"weights {path}: {given[name]} has values that are not finite in float32")
     network.load_state_dict({name: state[given[name]].float() for name in expected})
     return network.eval().requires_grad_(False)
 
@@ -299,8 +307,9 @@ def _read_weights(path):
     try:
         with open(path, "rb") as file:
             is_torch = file.read(2) in (b"PK", b"\x80\x02")  # what torch.save writes today, and wrote in 2017
-    except OSError as error:
-        raise WeightsError(f"weights {path}: {error.strerror.lower()}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WeightsError(f"weights {path}: {reason.lower()}; give bundled, published or a file") from error
     try:
         if is_torch:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -344,14 +353,21 @@ def _published(model, progress):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             _download(address, part, progress)
-            _network_from(part)  # what does not load is not kept
-    except (OSError, urllib.error.URLError, WeightsError) as error:
-        reason = getattr(error, "reason", None) or error
+            _check_download(part)
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise WeightsError(
             f"the published weights could not be had from {address} ({reason}); "
             f"put the file at {path} by hand, or use --weights bundled"
         ) from error
     return path
+
+
+def _check_download(path):
+    try:
+        _network_from(path)
+    except WeightsError as error:
+        raise OSError("what came is not the network's weights") from error
 
 
 def _download(address, path, progress):
@@ -500,8 +516,8 @@ def _premultiply(frames):
 def _unpremultiply(filtered):
     """The inverse of `_premultiply`, after the op.
 
-    Alpha is divided by what the op makes of ones, so that it is exactly 1 where both frames are opaque, even where
-    the weights of a pixel do not add up to 1; colours are then those of the frames without alpha.
+    Alpha is divided by what the op makes of ones (if that is not close to nothing), so that it is exactly 1 where both
+    frames are opaque, even where the weights of a pixel do not add up to 1; colours are then those without alpha.
     """
     colour, alpha, weight = filtered[:, :3], filtered[:, 3:4], filtered[:, 4:]
     alpha = _divide(alpha, weight)

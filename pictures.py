@@ -1,11 +1,10 @@
 """Reading and writing pictures: whatever people have, to arrays and back.
 
-Pillow reads and writes 8 bits; 16 bits go through libvips, because Pillow holds no more than 8 of a colour.
+Pillow reads and writes 8 bits; 16 bits, of which Pillow would keep 8, go through libvips, as does reading TIFF.
 """
 
 import io
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +82,8 @@ def read(path):
     try:
         if path.stat().st_size == 0:
             raise PictureError(f"{path} is empty")
-        deep = _open_deep(path)
-        return _read_deep(deep) if deep else _read_with_pillow(path)
+        image = _open_with_vips(path)
+        return _read_with_vips(image) if image else _read_with_pillow(path)
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture, or damaged, or of a kind that is not supported") from error
     except Image.DecompressionBombError as error:
@@ -103,25 +102,31 @@ def _reason(error):
     return reason[0].lower() + reason[1:]
 
 
-def _open_deep(path):
-    """The file as libvips opens it if it is a PNG or TIFF with more than 8 bits of a colour, else None."""
+def _open_with_vips(path):
+    """The file as libvips opens it if that is what reads it best, else None.
+
+    That is the case for 16 bits, and for plain TIFF of any depth, about whose damages Pillow's library talks on
+    standard error.
+    """
     with path.open("rb") as file:
-        if file.read(4) not in (b"\x89PNG", b"II*\0", b"MM\0*"):
-            return None
-    try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True)
-    except pyvips.Error:
+        kind = file.read(4)
+    if kind not in (b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
-    if image.format != "ushort":
+    try:  # from memory: libvips takes brackets in a file's name for options
+        image = pyvips.Image.new_from_buffer(path.read_bytes(), "", fail_on="error")
+    except pyvips.Error:
         return None
     if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
-    if image.interpretation not in ("rgb16", "grey16") or image.bands > 4:
-        raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
-    return image
+    deep = image.format == "ushort"
+    if image.interpretation not in (("rgb16", "grey16") if deep else ("srgb", "b-w")) or image.bands > 4:
+        if deep:
+            raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
+        return None
+    return image if deep or (image.format == "uchar" and kind != b"\x89PNG") else None
 
 
-def _read_deep(image):
+def _read_with_vips(image):
     image = image.autorot()
     profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
     pixels = image.numpy()
@@ -129,8 +134,9 @@ def _read_deep(image):
 
 
 def _read_with_pillow(path):
-    # Warnings are about what is read all the same, or fails with an error of its own.
-    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+    with Image.open(path) as image:
+        if ";16" in str(image.tile):  # it would read 8 of them
+            raise PictureError(f"{path} is damaged, or holds 16 bits in a form that is not supported")
         image.load()
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")

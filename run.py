@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import pictures
@@ -53,12 +53,12 @@ def parse(argv):
     parser.add_argument("--lossless", action="store_true", help="for webp")
     options = parser.parse_args(argv)
 
-    suffix = options.out.suffix.lower()
+    target = pictures.FORMATS.get(options.out.suffix.lower())
     if options.quality is not None and not 1 <= options.quality <= 100:
         parser.error(f"--quality {options.quality} is not between 1 and 100")
-    if options.quality is not None and suffix not in (".jpg", ".jpeg", ".webp"):
+    if options.quality is not None and target and not target.quality:
         parser.error(f"--quality is for jpg and webp, not for {options.out}")
-    if options.lossless and suffix != ".webp":
+    if options.lossless and target and target.name != "WEBP":
         parser.error(f"--lossless is for webp, not for {options.out}")
     if options.lossless and options.quality is not None:
         parser.error("--lossless and --quality exclude each other")
@@ -81,7 +81,11 @@ def interpolate_pair(options):
         kept = f"that of {paths[profiles.index(one.icc_profile)]}" if one.icc_profile else "none"
         note(options, f"the pictures' colour profiles differ: {kept} is kept")
     if one.pixels.shape[0] * one.pixels.shape[1] > LARGE:
-        note(options, f"{one.size} is large: motion beyond {REACH} pixels is out of the kernels' reach")
+        note(
+            options,
+            f"{one.size} is large: what moves by more than {2 * REACH} pixels from one picture to the other "
+            f"({REACH} to the frame between) is out of the kernels' reach",
+        )
 
     between = replace(one, pixels=make_interpolator(options)(one.pixels, two.pixels))
     for loss in pictures.write(options.out, between, options.quality, options.lossless):

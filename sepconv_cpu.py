@@ -18,6 +18,7 @@ Shapes are those of sepconv.py. Arrays are addressed in bytes, so that one compi
 """
 
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, wraps
 from itertools import pairwise
@@ -31,12 +32,13 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-_FEATURES = numba.config.CPU_FEATURES or get_host_cpu_features()
-_MANY_REGISTERS = "+avx512f" in _FEATURES or "+neon" in _FEATURES  # 32 of them, not 16
+_FEATURES = get_host_cpu_features() if numba.config.CPU_FEATURES is None else numba.config.CPU_FEATURES
+_ARM = platform.machine() in ("arm64", "aarch64")
+_MANY_REGISTERS = "+avx512f" in _FEATURES or _ARM  # 32 of them, not 16
 
-_HALF_INSTRUCTIONS = "+f16c" in _FEATURES or "+neon" in _FEATURES  # what every processor since 2013 has
+_HALF_INSTRUCTIONS = "+f16c" in _FEATURES or _ARM  # what every processor since 2013 has
 
-VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 16 if "+neon" in _FEATURES else 32
+VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 16 if _ARM else 32
 ROWS = 6 if _MANY_REGISTERS else 4  # of a tile: times 3 channels, 18 (12) registers hold its sums
 GRADIENT_ROWS = 4 if _MANY_REGISTERS else 2  # likewise, where kernel gradients are summed
 GROUP = 4  # channels of a tile, at most
@@ -570,9 +572,10 @@ def _place(task, height, width, tile_rows):
     """A task's sample, first row, number of rows, first and last column: strips of `tile_rows` rows, cut in chunks."""
     strips = (height + tile_rows - 1) // tile_rows
     chunks = (width + CHUNK - 1) // CHUNK
-    chunk = ((width + chunks - 1) // chunks + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES  # even, and in vectors
+    # Even pieces, of whole vectors: a multiple of VECTOR_BYTES pixels is one for values of any size.
+    chunk = ((width + chunks - 1) // chunks + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     top = task // chunks % strips * tile_rows
-    left = min(task % chunks * chunk, width)
+    left = task % chunks * chunk
     return task // (strips * chunks), top, min(tile_rows, height - top), left, min(left + chunk, width)
 
 

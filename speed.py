@@ -10,6 +10,7 @@ The floor is the time that the same number of multiply-adds takes in a matrix pr
 """
 
 import argparse
+import importlib.util
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import numpy as np
@@ -36,7 +37,7 @@ BACKWARD_SIZE = (8, 3, 128, 128)
 BREAKDOWN = {  # which of PyTorch's operators belong to what
     "convolutions": r"convolution",
     "bilinear upsampling": r"upsample|lerp|aten::index",
-    "activations, pooling, skips": r"relu|clamp_min|pool|aten::add",
+    "activations, pooling, sums": r"relu|clamp_min|pool|aten::add",
     "the op": r"sepconv",
     "padding, conversion, normalization": r"",
 }
@@ -56,6 +57,8 @@ def main(argv=None):
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for --breakdown and --memory")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of everything, of which the median is taken")
     options = parser.parse_args(argv)
+    if options.memory and not importlib.util.find_spec("resource"):
+        parser.error("--memory is not available on Windows")
     if options.runs < 1:
         parser.error(f"--runs {options.runs} is not a positive number")
     return exit_status(measure, options)

@@ -313,7 +313,7 @@ def broken(tmp_path):
         ("text.png", "is not a picture"),
         ("truncated.png", "cannot be read: image file is truncated"),
         ("truncated.jpg", "cannot be read: image file is truncated"),
-        ("truncated.tif", "cannot be read: image file is truncated"),
+        ("truncated.tif", "cannot be read: it is damaged or truncated"),
         ("truncated.webp", "cannot be read"),
         ("truncated16.png", "cannot be read"),
         ("truncated16.tif", "is not a picture"),  # where its data are stands at the end of the file
@@ -340,12 +340,29 @@ def test_too_large(tmp_path, monkeypatch):
         pictures.read(tmp_path / "picture.png")
 
 
-def test_large_is_no_reason_to_warn(tmp_path, monkeypatch, recwarn):
-    """Pillow warns from half of what is too large on: about bombs, in two lines with the path of its source."""
-    save(tmp_path / "picture.png", random_pixels(height=30, width=40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert pictures.read(tmp_path / "picture.png").size == "40x30"
-    assert not recwarn.list
+def test_16_bits_of_a_bigtiff(tmp_path):
+    pixels = random_pixels(dtype=np.uint16)
+    deep(pixels).tiffsave(str(tmp_path / "big.tif"), bigtiff=True)
+    assert np.array_equal(pictures.read(tmp_path / "big.tif").pixels, pixels)
+
+
+def test_names_are_only_names(tmp_path):
+    """libvips would take what stands in brackets for options, and refuse bytes that are no UTF-8."""
+    pixels = random_pixels(dtype=np.uint16)
+    for name in ("one[2].png", os.fsdecode(b"\xff.png")):
+        pictures.write(tmp_path / name, Picture(pixels))
+        assert np.array_equal(pictures.read(tmp_path / name).pixels, pixels)
+
+
+def test_damaged_tiff_says_nothing_itself(tmp_path, capfd):
+    path = tmp_path / "damaged.tif"
+    Image.fromarray(random_pixels(height=60, width=80)).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[3000:3100] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(PictureError, match="damaged"):
+        pictures.read(path)
+    assert capfd.readouterr() == ("", "")
 
 
 # --- Writing ---

@@ -1,12 +1,18 @@
 """benchmark.py and speed.py: that they measure what they say, not how fast."""
 
+import argparse
+import io
 import re
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import benchmark
+import command_line
 import pictures
 import speed
 from metrics import psnr
@@ -98,3 +104,41 @@ def test_speed_refuses(arguments):
     with pytest.raises(SystemExit) as error:
         speed.main(arguments)
     assert error.value.code == 2
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S))
+def test_python_in_the_readme_runs(block, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(block, {})
+
+
+def test_every_figure_in_the_readme_is_there():
+    table = re.findall(r"^\|.*\|$", (ROOT / "README.md").read_text(), re.M)
+    figures = [row.split("|")[2] for row in table[2:]]
+    assert len(figures) > 5
+    assert all(re.search(r"\d", figure) and not re.search(r"\b[A-Z]{2,}\d*\b", figure) for figure in figures)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "quiet", "shown"), [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)]
+)
+def test_progress_is_for_terminals(stream, quiet, shown, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream())
+
+    def download(*arguments):
+        for megabytes in range(4):
+            arguments[-1](megabytes * 2**20, 2**22)
+            time.sleep(0.06)  # the bar is drawn ten times a second
+
+    monkeypatch.setattr(command_line, "Interpolator", download)
+    options = dict.fromkeys(("model", "weights", "device", "padding", "precision")) | {"quiet": quiet}
+    command_line.make_interpolator(argparse.Namespace(**options))
+    assert ("downloading" in sys.stderr.getvalue()) == shown

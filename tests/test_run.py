@@ -113,6 +113,19 @@ def pixels_of(path):
     return pictures.read(path).pixels
 
 
+def test_large_is_no_reason_to_warn(pair, interpolate, published_file, monkeypatch):
+    """Pillow warns from half of what is too large on: about bombs, in two lines with the path of its source."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert interpolate(*pair, "out.png", "--weights", published_file) == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_full_standard_output():
+    with open("/dev/full", "w") as full:
+        program = subprocess.run([sys.executable, ROOT / "run.py"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (program.returncode, program.stderr) == (1, "error: standard output: no space left on device\n")
+
+
 # --- As a program ---
 
 
@@ -190,7 +203,8 @@ def test_identical_pictures_come_back_exactly(channels, dtype, save, interpolate
 @pytest.mark.parametrize(("width", "large"), [(1280, False), (1281, True)])
 def test_large_pictures_get_a_note(width, large, save, interpolate, published_file):
     one = save("one.png", 720, width)
-    note = "note: 1281x720 is large: motion beyond 25 pixels is out of the kernels' reach\n"
+    note = "note: 1281x720 is large: what moves by more than 50 pixels from one picture to the other "
+    note += "(25 to the frame between) is out of the kernels' reach\n"
     assert interpolate(one, one, "out.png", "--weights", published_file) == (note if large else "")
     assert interpolate(one, one, "out.png", "--weights", published_file, "--quiet") == ""
 
@@ -425,12 +439,12 @@ def replaced(name, change):
         (
             replaced("moduleDeconv2.4.bias", lambda tensor: tensor.fill_(float("nan"))),
             {},
-            "moduleDeconv2.4.bias has values that are not finite numbers",
+            "moduleDeconv2.4.bias has values that are not finite in float32",
         ),
         (
             replaced("moduleDeconv2.4.bias", lambda tensor: tensor.to(torch.int32)),
             {},
-            "moduleDeconv2.4.bias has values that are not finite numbers",
+            "moduleDeconv2.4.bias is no plain tensor of 16, 32 or 64-bit floating point",
         ),
         (None, {"kernel_normalization": "maybe"}, "kernel_normalization is 'maybe', expected true or false"),
         (None, {"input_normalization": "True"}, "input_normalization is 'True', expected true or false"),

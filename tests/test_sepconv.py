@@ -201,13 +201,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(
     "avx512" not in torch.backends.cpu.get_cpu_capability().lower(), reason="needs AVX-512 to switch off"
 )
-@pytest.mark.parametrize(("features", "rows"), [("+avx,+avx2,+fma,+f16c", 4), ("+sse2", 4)])
-def test_processors_with_fewer_registers(features, rows, tmp_path):
-    code = f"""
+@pytest.mark.parametrize("features", ["+avx,+avx2,+fma,+f16c", "+sse2", ""])
+def test_processors_with_fewer_registers(features, tmp_path):
+    code = """
 import sys
 sys.path.insert(0, "tests")
 import torch, sepconv_cpu, test_sepconv
-assert sepconv_cpu.ROWS == {rows} and sepconv_cpu.VECTOR_BYTES == 32
+assert sepconv_cpu.ROWS == 4 and sepconv_cpu.VECTOR_BYTES == 32
 test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.float32, "channels_last")
 test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.bfloat16, "contiguous")
 test_sepconv.check_against_reference((1, 3, 9, 37, 21), torch.float16, "sliced")
