@@ -355,7 +355,8 @@ def _published(model, progress):
             _download(address, part, progress)
             _check_download(part)
     except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        reason = getattr(error, "reason", error)
+        reason = " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(error).__name__
         raise WeightsError(
             f"the published weights could not be had from {address} ({reason}); "
             f"put the file at {path} by hand, or use --weights bundled"
