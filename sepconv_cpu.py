@@ -17,6 +17,7 @@ thread in one order, so that results do not depend on the number of threads.
 Shapes are those of sepconv.py. Arrays are addressed in bytes, so that one compiled kernel serves all strides.
 """
 
+import inspect
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
@@ -235,10 +236,13 @@ class _Tile:
     def at(self, start, *terms):
         """start + the sum of products `terms`, as an index."""
         total = start
-        for factor, value in terms:
-            value = _index(value) if isinstance(value, int) else value
-            total = self.builder.add(total, self.builder.mul(_index(factor), value))
+        for factors in terms:
+            a, b = (_index(factor) if isinstance(factor, int) else factor for factor in factors)
+            total = self.builder.add(total, self.builder.mul(a, b))
         return total
+
+    def add(self, a, b):
+        return self.builder.fadd(a, b)
 
     def multiply(self, a, b):
         return self.builder.fmul(a, b, flags=("contract",))
@@ -276,194 +280,138 @@ class _Tile:
         builder.position_at_end(done)
 
 
-@intrinsic
-def _add_row(
-    typingctx, sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group
-):
+def _tile_loop(emit):
+    """An intrinsic without a result, made of the function that emits its code: emit(tile, group, *arguments).
+
+    Compiled kernels call it with the same arguments and the group behind them; the first is a packed buffer, from
+    which the type of the sums is taken.
+    """
+
+    def declare(typingctx, *arguments):
+        def codegen(context, builder, signature, values):
+            emit(_Tile(context, builder, signature.args[0]), signature.args[-1].count, *values[:-1])
+            return context.get_dummy_value()
+
+        return types.void(*arguments), codegen
+
+    names = ["typingctx", *list(inspect.signature(emit).parameters)[2:], "group"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    declare.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    declare.__name__ = emit.__name__
+    return intrinsic(declare)
+
+
+@_tile_loop
+def _add_row(tile, group, sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps):
     """sums[y, c] += vertical[i, y] * sum_j frame[c, x + j] * horizontal[j, y] for rows first <= y < first + rows.
 
     `frame_at` is where the frame's row begins (in values); `pitch` leads to the next channel.
     """
-    signature = types.void(
-        sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, group
-    )
+    load_sum, store_sum = tile.buffer(sums)
+    load_frame, _ = tile.buffer(frame)
+    load_vertical, _ = tile.buffer(vertical)
+    load_horizontal, _ = tile.buffer(horizontal)
 
-    def codegen(context, builder, signature, args):
-        sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps, _ = args
-        group = signature.args[11].count
-        tile = _Tile(context, builder, signature.args[0])
-        load_sum, store_sum = tile.buffer(sums)
-        load_frame, _ = tile.buffer(frame)
-        load_vertical, _ = tile.buffer(vertical)
-        load_horizontal, _ = tile.buffer(horizontal)
+    def start(rows):
+        return [tile.zero] * (rows * group)
 
-        def start(rows):
-            return [tile.zero] * (rows * group)
+    def step(rows, tap, values):
+        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
+        results = []
+        for row in range(rows):
+            weight = load_horizontal(tile.at(first, (ROWS, tap), (1, row)))
+            results += [tile.multiply_add(pixels[c], weight, values[row * group + c]) for c in range(group)]
+        return results
 
-        def step(rows, tap, values):
-            pixels = [load_frame(_index(0), tile.at(builder.add(frame_at, tap), (c, pitch))) for c in range(group)]
-            results = []
-            for row in range(rows):
-                weight = load_horizontal(tile.at(first, (ROWS, tap), (1, row)))
-                results += [tile.multiply_add(pixels[c], weight, values[row * group + c]) for c in range(group)]
-            return results
+    def finish(rows, values):
+        for row in range(rows):
+            weight = load_vertical(tile.at(first, (1, vertical_at), (1, row)))
+            for c in range(group):
+                at = tile.at(sums_at, (group, first), (1, row * group + c))
+                store_sum(tile.multiply_add(values[row * group + c], weight, load_sum(at)), at)
 
-        def finish(rows, values):
-            for row in range(rows):
-                weight = load_vertical(tile.at(first, (1, vertical_at), (1, row)))
-                for c in range(group):
-                    at = tile.at(sums_at, (group, first), (1, row * group + c))
-                    store_sum(tile.multiply_add(values[row * group + c], weight, load_sum(at)), at)
-
-        tile.loop(taps, rows, ROWS, start, step, finish)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    tile.loop(taps, rows, ROWS, start, step, finish)
 
 
-@intrinsic
+@_tile_loop
 def _add_row_to_kernel_gradients(
-    typingctx,
-    grad_vertical,
-    grad_horizontal,
-    grad_out,
-    grad_out_at,
-    frame,
-    frame_at,
-    pitch,
-    vertical,
-    vertical_at,
-    horizontal,
-    first,
-    rows,
-    taps,
-    group,
-):
+    tile, group, grad_vertical, grad_horizontal, grad_out, grad_out_at, frame, frame_at, pitch,
+    vertical, vertical_at, horizontal, first, rows, taps,
+):  # fmt: skip
     """With s[j] = sum_c grad_out[y, c] * frame[c, x + j], for rows first <= y < first + rows:
 
     grad_vertical[i, y] += sum_j s[j] * horizontal[j, y] and grad_horizontal[j, y] += s[j] * vertical[i, y].
     """
-    signature = types.void(
-        grad_vertical,
-        grad_horizontal,
-        grad_out,
-        grad_out_at,
-        frame,
-        frame_at,
-        pitch,
-        vertical,
-        vertical_at,
-        horizontal,
-        first,
-        rows,
-        taps,
-        group,
-    )
+    load_grad_vertical, store_grad_vertical = tile.buffer(grad_vertical)
+    load_grad_horizontal, store_grad_horizontal = tile.buffer(grad_horizontal)
+    load_grad_out, _ = tile.buffer(grad_out)
+    load_frame, _ = tile.buffer(frame)
+    load_vertical, _ = tile.buffer(vertical)
+    load_horizontal, _ = tile.buffer(horizontal)
+    gradients, weights = [], []  # of the tile's rows: kept in registers while the loop runs
 
-    def codegen(context, builder, signature, args):
-        (
-            grad_vertical,
-            grad_horizontal,
-            grad_out,
-            grad_out_at,
-            frame,
-            frame_at,
-            pitch,
-            vertical,
-            vertical_at,
-            horizontal,
-            first,
-            rows,
-            taps,
-            _,
-        ) = args
-        group = signature.args[13].count
-        tile = _Tile(context, builder, signature.args[0])
-        load_grad_vertical, store_grad_vertical = tile.buffer(grad_vertical)
-        load_grad_horizontal, store_grad_horizontal = tile.buffer(grad_horizontal)
-        load_grad_out, _ = tile.buffer(grad_out)
-        load_frame, _ = tile.buffer(frame)
-        load_vertical, _ = tile.buffer(vertical)
-        load_horizontal, _ = tile.buffer(horizontal)
-        gradients, weights = [], []  # of the tile's rows: kept in registers while the loop runs
+    def start(rows):
+        gradients[:] = [load_grad_out(tile.at(grad_out_at, (group, first), (1, at))) for at in range(rows * group)]
+        weights[:] = [load_vertical(tile.at(first, (1, vertical_at), (1, row))) for row in range(rows)]
+        return [tile.zero] * rows
 
-        def start(rows):
-            gradients[:] = [load_grad_out(tile.at(grad_out_at, (group, first), (1, at))) for at in range(rows * group)]
-            weights[:] = [load_vertical(tile.at(first, (1, vertical_at), (1, row))) for row in range(rows)]
-            return [tile.zero] * rows
+    def step(rows, tap, values):
+        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
+        results = []
+        for row in range(rows):
+            at = tile.at(first, (GRADIENT_ROWS, tap), (1, row))
+            product = tile.multiply(pixels[0], gradients[row * group])
+            for c in range(1, group):
+                product = tile.multiply_add(pixels[c], gradients[row * group + c], product)
+            results.append(tile.multiply_add(product, load_horizontal(at), values[row]))
+            store_grad_horizontal(tile.multiply_add(product, weights[row], load_grad_horizontal(at)), at)
+        return results
 
-        def step(rows, tap, values):
-            pixels = [load_frame(_index(0), tile.at(builder.add(frame_at, tap), (c, pitch))) for c in range(group)]
-            results = []
-            for row in range(rows):
-                at = tile.at(first, (GRADIENT_ROWS, tap), (1, row))
-                product = tile.multiply(pixels[0], gradients[row * group])
-                for c in range(1, group):
-                    product = tile.multiply_add(pixels[c], gradients[row * group + c], product)
-                results.append(tile.multiply_add(product, load_horizontal(at), values[row]))
-                store_grad_horizontal(tile.multiply_add(product, weights[row], load_grad_horizontal(at)), at)
-            return results
+    def finish(rows, values):
+        for row in range(rows):
+            at = tile.at(first, (1, vertical_at), (1, row))
+            store_grad_vertical(tile.add(values[row], load_grad_vertical(at)), at)
 
-        def finish(rows, values):
-            for row in range(rows):
-                at = tile.at(first, (1, vertical_at), (1, row))
-                store_grad_vertical(builder.fadd(values[row], load_grad_vertical(at)), at)
-
-        tile.loop(taps, rows, GRADIENT_ROWS, start, step, finish)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    tile.loop(taps, rows, GRADIENT_ROWS, start, step, finish)
 
 
-@intrinsic
+@_tile_loop
 def _add_row_to_frame_gradient(
-    typingctx, sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group
+    tile, group, sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps
 ):
     """sums[y, c] += sum_j vertical[y, x - j] * horizontal[j, x - j] * grad_out[c, x - j], first <= y < first + rows.
 
     All three are rows of `pitch` values; `vertical` holds the kernel value with which each row of the tile was met.
     """
-    signature = types.void(
-        sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, group
-    )
+    load_sum, store_sum = tile.buffer(sums)
+    load_grad_out, _ = tile.buffer(grad_out)
+    load_vertical, _ = tile.buffer(vertical)
+    load_horizontal, _ = tile.buffer(horizontal)
 
-    def codegen(context, builder, signature, args):
-        sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps, _ = args
-        group = signature.args[11].count
-        tile = _Tile(context, builder, signature.args[0])
-        load_sum, store_sum = tile.buffer(sums)
-        load_grad_out, _ = tile.buffer(grad_out)
-        load_vertical, _ = tile.buffer(vertical)
-        load_horizontal, _ = tile.buffer(horizontal)
+    def at(index):
+        return tile.at(sums_at, (group, first), (1, index))
 
-        def at(index):
-            return tile.at(sums_at, (group, first), (1, index))
+    def start(rows):
+        return [load_sum(at(index)) for index in range(rows * group)]
 
-        def start(rows):
-            return [load_sum(at(index)) for index in range(rows * group)]
+    def step(rows, tap, values):
+        here = tile.at(x, (-1, tap))
+        weight = load_horizontal(_index(0), tile.at(here, (pitch, tap)))
+        products = []
+        for c in range(group):
+            gradient = load_grad_out(_index(0), tile.at(here, (1, grad_out_at), (c, pitch)))
+            products.append(tile.multiply(weight, gradient))
+        results = []
+        for row in range(rows):
+            weight = load_vertical(_index(0), tile.at(here, (pitch, tile.at(first, (1, row)))))
+            results += [tile.multiply_add(products[c], weight, values[row * group + c]) for c in range(group)]
+        return results
 
-        def step(rows, tap, values):
-            here = builder.sub(x, tap)
-            weight = load_horizontal(_index(0), builder.add(here, builder.mul(pitch, tap)))
-            gradients = builder.add(grad_out_at, here)
-            products = [
-                tile.multiply(weight, load_grad_out(_index(0), tile.at(gradients, (c, pitch)))) for c in range(group)
-            ]
-            results = []
-            for row in range(rows):
-                below = builder.mul(pitch, builder.add(first, _index(row)))
-                weight = load_vertical(_index(0), builder.add(here, below))
-                results += [tile.multiply_add(products[c], weight, values[row * group + c]) for c in range(group)]
-            return results
+    def finish(rows, values):
+        for index, value in enumerate(values):
+            store_sum(value, at(index))
 
-        def finish(rows, values):
-            for index, value in enumerate(values):
-                store_sum(value, at(index))
-
-        tile.loop(taps, rows, ROWS, start, step, finish)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    tile.loop(taps, rows, ROWS, start, step, finish)
 
 
 # --- Kernels ---------------------------------------------------------------------------------------------------
