@@ -1,0 +1,224 @@
+"""The op on NVIDIA GPUs: plans which kernels of sepconv.cu to launch, has CuPy compile them, and launches them.
+
+CuPy compiles a kernel for the card when it is first launched there, and keeps it on disk (~/.cupy/kernel_cache). Sizes
+and strides are arguments of the kernels: a new resolution compiles nothing. Launches go to PyTorch's current stream on
+the tensors' device, and nothing waits for them.
+
+Shapes and names are those of sepconv.py. Planning needs no GPU, so that the tests can run the same launches elsewhere.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SOURCE = Path(__file__).with_name("sepconv.cu")
+OPTIONS = ("--std=c++17",)
+
+TYPES = {torch.float16: "Half", torch.bfloat16: "BFloat16", torch.float32: "float", torch.float64: "double"}
+
+# As in sepconv.cu; the tests fail where the two differ.
+TAPS = 51
+CHANNELS = (3, 4)  # that there are fast kernels for
+LANES, WARPS, TENSOR_WARPS = 32, 4, 6
+FORWARD_TILE = (LANES, 6)  # pixels, rows
+GRADIENT_TILE = (LANES, 4)
+FRAME_TILE = (LANES, 8)
+TENSOR_TILE = (8 * TENSOR_WARPS, 8)
+TENSOR_CAPABILITY = (8, 0)  # the first cards with mma.m16n8k16
+ANY_THREADS = 256  # of a block of the kernels for any number of taps
+MOST_BLOCKS = 2**16 - 1  # along the second and third dimension of a grid
+
+_TENSORS = ("frame", "vertical", "horizontal", "out", "grad_out", "grad_frame", "grad_vertical", "grad_horizontal")
+_SIZES = ("batch", "channels", "taps", "height", "width")
+_TENSOR = np.dtype([("data", np.uint64), ("stride", np.int64, 4)])
+_ARGUMENTS = np.dtype([(name, _TENSOR) for name in _TENSORS] + [(name, np.int32) for name in _SIZES], align=True)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel.
+
+    Attributes:
+        kernel: its name with template arguments.
+        grid, block: three sizes each.
+        shared: bytes of dynamic shared memory.
+        arguments: `Arguments` of sepconv.cu, an array of one element.
+    """
+
+    kernel: str
+    grid: tuple
+    block: tuple
+    shared: int
+    arguments: np.ndarray
+
+
+# --- Planning --------------------------------------------------------------------------------------------------
+
+
+def plan_forward(results, frame, vertical, horizontal, capability):
+    """The launches that fill the one tensor in `results`, on a card of this compute capability (major, minor)."""
+    (out,) = results
+    if not out.numel():
+        return []
+    sizes = _sizes(frame, vertical)
+    arguments = _arguments(sizes, frame=frame, vertical=vertical, horizontal=horizontal, out=out)
+    kind, channels = TYPES[frame.dtype], frame.shape[1]
+    if frame.dtype in (torch.float16, torch.bfloat16) and capability >= TENSOR_CAPABILITY:
+        grid = _tiles(frame, sizes, sizes[3:], TENSOR_TILE)
+        if grid:
+            name = f"forward_tensor_cores<{kind}, {channels}>"
+            return [Launch(name, grid, (LANES, TENSOR_WARPS, 1), _tensor_memory(channels), arguments)]
+    grid = _tiles(frame, sizes, sizes[3:], FORWARD_TILE)
+    if grid:
+        return [Launch(f"forward<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments)]
+    return [_plan_any(f"forward_any<{kind}>", out.numel(), arguments)]
+
+
+def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
+    """The launches that fill those of the three `gradients` that `output_mask` asks for; `grad_out` is not empty."""
+    sizes = _sizes(frame, vertical)
+    kind, channels = TYPES[frame.dtype], frame.shape[1]
+    grad_frame, *grad_kernels = (tensor if wanted else None for tensor, wanted in zip(gradients, output_mask, strict=True))
+    launches = []
+    if output_mask[0]:
+        arguments = _arguments(
+            sizes, grad_out=grad_out, vertical=vertical, horizontal=horizontal, grad_frame=grad_frame
+        )
+        grid = _tiles(frame, sizes, frame.shape[2:], FRAME_TILE)
+        if grid:
+            launches.append(Launch(f"backward_frame<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments))
+        else:
+            launches.append(_plan_any(f"backward_frame_any<{kind}>", frame.numel(), arguments))
+    if any(output_mask[1:]):
+        arguments = _arguments(
+            sizes,
+            grad_out=grad_out,
+            frame=frame,
+            vertical=vertical,
+            horizontal=horizontal,
+            grad_vertical=grad_kernels[0],
+            grad_horizontal=grad_kernels[1],
+        )
+        grid = _tiles(frame, sizes, sizes[3:], GRADIENT_TILE)
+        if grid:
+            launches.append(Launch(f"backward_kernels<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments))
+        else:
+            launches.append(_plan_any(f"backward_kernels_any<{kind}>", vertical.numel(), arguments))
+    return launches
+
+
+def _sizes(frame, vertical):
+    """batch, channels, taps, height, width"""
+    batch, taps, height, width = vertical.shape
+    return batch, frame.shape[1], taps, height, width
+
+
+def _arguments(sizes, **tensors):
+    arguments = np.zeros(1, _ARGUMENTS)
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            arguments[name] = (tensor.data_ptr(), tensor.stride())
+    for name, size in zip(_SIZES, sizes, strict=True):
+        arguments[name] = size
+    return arguments
+
+
+def _tiles(frame, sizes, area, tile):
+    """The grid of tiles over an area (height, width), or None where only the kernels for any sizes do."""
+    batch, channels, taps = sizes[:3]
+    across, down = -(-area[1] // tile[0]), -(-area[0] // tile[1])
+    fast = taps == TAPS and channels in CHANNELS and frame.dtype != torch.float64
+    return (across, down, batch) if fast and max(down, batch) <= MOST_BLOCKS else None
+
+
+def _tensor_memory(channels):
+    """Bytes: what a tile sees of the frame, and for each warp the kernels of four rows of eight pixels."""
+    frame = channels * (TENSOR_TILE[1] + TAPS - 1) * (TENSOR_TILE[0] - 8 + 64)
+    return 2 * (frame + TENSOR_WARPS * (8 + 4 * 8 * 73))
+
+
+def _plan_any(name, results, arguments):
+    return Launch(name, (-(-results // ANY_THREADS), 1, 1), (ANY_THREADS, 1, 1), 0, arguments)
+
+
+# --- Launching -------------------------------------------------------------------------------------------------
+
+
+def forward(results, frame, vertical, horizontal):
+    """Fills the one tensor in `results`; all are checked tensors on one GPU."""
+    capability = torch.cuda.get_device_capability(frame.device)
+    _run(plan_forward(results, frame, vertical, horizontal, capability), frame.device)
+
+
+def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
+    """Fills those of the three `gradients` that `output_mask` asks for; all are checked tensors on one GPU."""
+    if not grad_out.numel():
+        for gradient in gradients:
+            gradient.zero_()
+        return
+    _run(plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask), frame.device)
+
+
+def _run(launches, device):
+    import cupy  # here: the tests plan launches where there is no CuPy
+
+    stream = _stream(torch.cuda.current_stream(device).cuda_stream, device.index)
+    with cupy.cuda.Device(device.index), stream:
+        for launch in launches:
+            kernel = _kernel(launch.kernel, launch.shared, device.index)
+            kernel(launch.grid, launch.block, (launch.arguments,), shared_mem=launch.shared)
+
+
+@lru_cache
+def _kernel(name, shared, device):
+    """The kernel, compiled when it is first called; to be made and called with `device` as the current one."""
+    import cupy
+
+    module = cupy.RawModule(code=SOURCE.read_text(), options=OPTIONS, name_expressions=(name,))
+    kernel = module.get_function(name)
+    if shared:  # above 48 KiB only on request
+        kernel.max_dynamic_shared_size_bytes = shared
+    return kernel
+
+
+class _Borrowed:
+    """A stream of PyTorch's, as CuPy takes those of others."""
+
+    def __init__(self, pointer):
+        self.pointer = pointer
+
+    def __cuda_stream__(self):
+        return 0, self.pointer  # version of the protocol, stream
+
+
+@lru_cache
+def _stream(pointer, device):
+    import cupy
+
+    return cupy.cuda.Stream.from_external(_Borrowed(pointer))
+
+
+@lru_cache
+def problem():
+    """What keeps the kernels from running on this machine's GPUs, and what to install: a sentence, or None."""
+    major = (torch.version.cuda or "").partition(".")[0]
+    if not major:
+        return "the CUDA kernels need a PyTorch built for CUDA"
+    try:
+        import cupy
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+        cupy.cuda.runtime.getDeviceCount()
+        reason = None if hasattr(cupy.cuda.Stream, "from_external") else f"CuPy {cupy.__version__} is too old"
+    except Exception as error:  # of whatever is missing or does not fit: CuPy, NVRTC, the driver
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if reason:
+        return (
+            f"the CUDA kernels cannot be compiled ({reason}): "
+            f'pip install "cupy-cuda{major}x>=14" "cuda-toolkit[nvrtc,cudart]=={major}.*"'
+        )
+    return None
