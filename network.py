@@ -29,7 +29,7 @@ from safetensors import safe_open
 from torch import nn
 
 from files import replacing
-from sepconv import sepconv
+from sepconv import cuda_problem, sepconv
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
@@ -140,12 +140,16 @@ class Network(nn.Module):
         if self.input_normalization:
             std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
             pair = (pair - mean) / (std + 1e-3)
-        pair = _align(pair, margin).to(self.conv1[0].weight.dtype, memory_format=torch.channels_last)
+        precision = self.conv1[0].weight.dtype
+        pair = _align(pair, margin).to(precision, memory_format=torch.channels_last)
         features = self._features(pair)  # (N, 64, H' / 2, W' / 2), H' and W' aligned
         heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
         halves = [head[:6](features) for head in heads]  # 4 x (N, 51, H' / 2, W' / 2)
         del pair, features
-        one, two = (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
+        # On a GPU, 16-bit kernels are applied as they are, on tensor cores; float16 holds kernels that were bfloat16
+        # exactly, and the frames more finely than bfloat16 would.
+        applied = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
+        one, two = (F.pad(frame.to(applied), [REACH] * 4, mode="replicate") for frame in (one, two))
 
         # No kernels are made for what was only padded: this is where the padding is undone.
         columns = slice(margin, margin + width)
@@ -154,7 +158,7 @@ class Network(nn.Module):
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             kernels = [
-                _kernel_rows(head, half, margin + top, margin + bottom)[..., columns].to(one.dtype)
+                _kernel_rows(head, half, margin + top, margin + bottom)[..., columns].to(applied)
                 for head, half in zip(heads, halves, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
@@ -174,10 +178,14 @@ class Network(nn.Module):
         return self.upsample2(self.deconv2(up3)) + conv2
 
     def _filter(self, one, two, vertical1, horizontal1, vertical2, horizontal2):
-        out = sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2)
+        exact = torch.promote_types(one.dtype, torch.float32)
+        out = sepconv(one, vertical1, horizontal1).to(exact) + sepconv(two, vertical2, horizontal2).to(exact)
         if self.kernel_normalization:
-            weight = vertical1.sum(1) * horizontal1.sum(1) + vertical2.sum(1) * horizontal2.sum(1)
-            out = _divide(out, weight[:, None])
+            sums = [
+                kernels.sum(1, keepdim=True, dtype=exact)
+                for kernels in (vertical1, horizontal1, vertical2, horizontal2)
+            ]
+            out = _divide(out, sums[0] * sums[1] + sums[2] * sums[3])
         return out
 
 
@@ -399,8 +407,8 @@ class Interpolator:
         padding: "improved", or "paper" to compare with the paper's numbers.
         precision: of the convolutions: "float32", "bfloat16", "float16", or "auto", which is bfloat16 on a CPU that
             computes in it natively, float16 on a GPU with tensor cores, and float32 elsewhere and for weights without
-            kernel normalization (the published ones). The kernels are always applied in float32. The README says how
-            little of the picture this changes.
+            kernel normalization (the published ones). The kernels are applied in float32, but on a GPU in float16 where
+            the convolutions are in 16 bits. The README says how little of the picture this changes.
 
     Raises:
         WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.
@@ -528,7 +536,7 @@ def _unpremultiply(filtered):
 
 def _device(name):
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # without its kernels, the op warns
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -538,6 +546,8 @@ def _device(name):
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
         raise DeviceError(f"device {name!r} is not there: {found}; use --device cpu, or a CUDA build of PyTorch")
+    if device.type == "cuda" and cuda_problem():
+        raise DeviceError(f"device {name!r}: {cuda_problem()}")
     return device
 
 

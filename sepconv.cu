@@ -31,7 +31,7 @@ constexpr int THREADS = WARPS * LANES;
 constexpr int SHARE = (TAPS + WARPS - 1) / WARPS;  // taps of a warp
 constexpr int CHUNK = 8;                    // rows of the frame in shared memory
 constexpr int FRAME_WIDTH = LANES + TAPS - 1;
-constexpr int PITCH = LANES + 4;            // of rows that threads fill along 8 taps: 4 * tap + pixel hits every bank
+constexpr int PITCH = LANES + 4;                   // of rows that threads fill along 8 taps: 4 * tap + pixel hits every bank
 
 // --- Types and instructions ------------------------------------------------------------------------------------
 
@@ -66,27 +66,27 @@ __device__ __forceinline__ unsigned as_bits(float value) { return __float_as_uin
 // values 2 * (lane % 4) and + 1 of row lane / 4.
 __device__ __forceinline__ void load_matrices(unsigned (&result)[4], const void* row)
 {
-    asm volatile("{ .reg .u64 address; cvta.to.shared.u64 address, %4;\n\t"
-                 "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [address]; }"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(result[0]), "=r"(result[1]), "=r"(result[2]), "=r"(result[3])
-                 : "l"(row)
+                 : "r"((unsigned)__cvta_generic_to_shared(row))
                  : "memory");
 }
 
 // Copies `size` of 4 bytes into shared memory, and zeros for the rest, while the thread goes on: what was copied is there
 // after copies_done().
-__device__ __forceinline__ void copy_later(void* shared, const void* from, int size)
+__device__ __forceinline__ void copy_later(void* to, const void* from, int size)
 {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("{ .reg .u64 address; cvta.to.shared.u64 address, %0;\n\t"
-                 "cp.async.ca.shared.global [address], [%1], 4, %2; }" ::"l"(shared), "l"(from), "r"(size) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
+                 "r"(size)
+                 : "memory");
 #else
     unsigned value = 0;
     if (size == 4)
         value = __ldg(static_cast<const unsigned*>(from));
     else if (size == 2)
         value = __ldg(static_cast<const unsigned short*>(from));
-    *static_cast<unsigned*>(shared) = value;
+    *static_cast<unsigned*>(to) = value;
 #endif
 }
 
@@ -143,14 +143,14 @@ __device__ __forceinline__ bool is_aligned(const void* pointer) { return (unsign
 
 // A value on its way into shared memory, or a zero.
 template <typename T>
-__device__ __forceinline__ void place(float& shared, const T* from, bool present)
+__device__ __forceinline__ void place(float& to, const T* from, bool present)
 {
-    shared = present ? widen(fetch(from)) : 0.f;
+    to = present ? widen(fetch(from)) : 0.f;
 }
 
-__device__ __forceinline__ void place(float& shared, const float* from, bool present)
+__device__ __forceinline__ void place(float& to, const float* from, bool present)
 {
-    copy_later(&shared, from, present ? 4 : 0);
+    copy_later(&to, from, present ? 4 : 0);
 }
 
 // --- Tensors and tiles -----------------------------------------------------------------------------------------
@@ -188,30 +188,40 @@ struct Tile {
     const int n = blockIdx.z, top = blockIdx.y * ROWS, left = blockIdx.x * COLUMNS;
 };
 
-// Calls use(tap, pixel) for COUNT taps of `pixels` pixels, once each, neighbouring threads being neighbours in memory.
-template <int COUNT, typename T, typename Use>
-__device__ __forceinline__ void for_each_tap(const Tensor<T>& kernels, int pixels, Use use)
+// Calls use(tap, pixel) for COUNT taps of PIXELS pixels, once each, neighbouring lanes being neighbours in memory.
+// (Loops count from zero, and not from the thread's own place, so that the compiler knows how often they run.)
+template <int COUNT, int PIXELS, typename T, typename Use>
+__device__ __forceinline__ void for_each_tap(const Tensor<T>& kernels, Use use)
 {
-    const int thread = threadIdx.y * LANES + threadIdx.x;
-    const bool taps_together = kernels.stride[1] < kernels.stride[3];
-#pragma unroll 1
-    for (int index = thread; index < COUNT * pixels; index += THREADS) {
-        if (taps_together)
-            use(index % COUNT, index / COUNT);
-        else
-            use(index / pixels, index % pixels);
+    const int lane = threadIdx.x, warp = threadIdx.y;
+    if (kernels.stride[1] < kernels.stride[3]) {  // the taps of a pixel lie together
+        constexpr int SIDE = COUNT > CHUNK ? LANES : CHUNK, STEP = THREADS / SIDE;
+        const int column = (warp * LANES + lane) % SIDE, row = (warp * LANES + lane) / SIDE;
+#pragma unroll(COUNT > CHUNK ? 1 : 4)
+        for (int pixel = 0; pixel < PIXELS; pixel += STEP)
+#pragma unroll
+            for (int tap = 0; tap < COUNT; tap += SIDE)
+                if ((pixel + STEP <= PIXELS || pixel + row < PIXELS) && (tap + SIDE <= COUNT || tap + column < COUNT))
+                    use(tap + column, pixel + row);
+    } else {
+#pragma unroll(COUNT > CHUNK ? 1 : 4)
+        for (int tap = 0; tap < COUNT; tap += WARPS)
+#pragma unroll
+            for (int pixel = 0; pixel < PIXELS; pixel += LANES)
+                if ((tap + WARPS <= COUNT || tap + warp < COUNT) && (pixel + LANES <= PIXELS || pixel + lane < PIXELS))
+                    use(tap + warp, pixel + lane);
     }
 }
 
 // The horizontal kernels of a row of a tile, zero outside the picture.
 template <typename T, typename Tile>
-__device__ void load_horizontal(
+__device__ __forceinline__ void load_horizontal(
     float (&kernels)[LANES][TAPS], const Arguments<T>& a, const Tile& tile, int row)
 {
-    const int y = tile.top + row;
-    for_each_tap<TAPS>(a.horizontal, LANES, [&](int tap, int pixel) {
-        const int x = tile.left + pixel;
-        place(kernels[pixel][tap], a.horizontal.at(tile.n, tap, y, x), y < a.height && x < a.width);
+    const int y = tile.top + row, pixels = y < a.height ? a.width - tile.left : 0;
+    const T* const from = a.horizontal.at(tile.n, 0, y, tile.left);
+    for_each_tap<TAPS, LANES>(a.horizontal, [&](int tap, int pixel) {
+        place(kernels[pixel][tap], from + tap * a.horizontal.stride[1] + pixel * a.horizontal.stride[3], pixel < pixels);
     });
 }
 
@@ -220,16 +230,21 @@ template <int CHANNELS, typename T, typename Tile>
 __device__ __forceinline__ void load_frame(
     float (&rows)[CHANNELS][CHUNK][FRAME_WIDTH], const Arguments<T>& a, const Tile& tile, int first)
 {
+    const int lane = threadIdx.x, columns = a.width + TAPS - 1 - tile.left;
+    const T* from = a.frame.at(tile.n, 0, tile.top + first, tile.left + lane);
 #pragma unroll 1
-    for (int index = threadIdx.y; index < CHANNELS * CHUNK; index += WARPS) {
-        const int c = index / CHUNK, row = index % CHUNK, y = tile.top + first + row;
-#pragma unroll 1
-        for (int column = threadIdx.x; column < FRAME_WIDTH; column += LANES) {
-            const int x = tile.left + column;
-            const bool inside = y < a.height + TAPS - 1 && x < a.width + TAPS - 1;
-            place(rows[c][row][column], a.frame.at(tile.n, c, y, x), inside);
+    for (int c = 0; c < CHANNELS; c++, from += a.frame.stride[1])
+#pragma unroll
+        for (int next = 0; next < CHUNK; next += WARPS) {
+            const int row = next + threadIdx.y;
+            const bool present = tile.top + first + row < a.height + TAPS - 1;
+#pragma unroll
+            for (int column = 0; column < FRAME_WIDTH; column += LANES)
+                if (column + lane < FRAME_WIDTH)
+                    place(
+                        rows[c][row][column + lane], from + row * a.frame.stride[2] + column * a.frame.stride[3],
+                        present && column + lane < columns);
         }
-    }
 }
 
 // The taps of the vertical kernels that meet these rows of the frame: of pixel `row`, tap first + step - row.
@@ -237,13 +252,14 @@ template <int ROWS, typename T, typename Tile>
 __device__ __forceinline__ void load_vertical(
     float (&taps)[ROWS][CHUNK][PITCH], const Arguments<T>& a, const Tile& tile, int first)
 {
+    const Tensor<T>& kernels = a.vertical;
+    const T* from = kernels.at(tile.n, first, tile.top, tile.left);
 #pragma unroll 1
-    for (int row = 0; row < ROWS; row++) {
-        const int y = tile.top + row;
-        for_each_tap<CHUNK>(a.vertical, LANES, [&](int step, int pixel) {
-            const int tap = first + step - row, x = tile.left + pixel;
-            const bool inside = 0 <= tap && tap < TAPS && y < a.height && x < a.width;
-            place(taps[row][step][pixel], a.vertical.at(tile.n, tap, y, x), inside);
+    for (int row = 0; row < ROWS; row++, from += kernels.stride[2] - kernels.stride[1]) {
+        const int pixels = tile.top + row < a.height ? a.width - tile.left : 0;
+        for_each_tap<CHUNK, LANES>(kernels, [&](int step, int pixel) {
+            const bool present = unsigned(first + step - row) < TAPS && pixel < pixels;
+            place(taps[row][step][pixel], from + step * kernels.stride[1] + pixel * kernels.stride[3], present);
         });
     }
 }
@@ -321,7 +337,7 @@ __device__ __forceinline__ void add_rows(
 }
 
 template <typename T, int CHANNELS>
-__global__ void __launch_bounds__(THREADS, 4) forward(const Arguments<T> a)
+__global__ void __launch_bounds__(THREADS, 3) forward(const Arguments<T> a)
 {
     __shared__ ForwardMemory<CHANNELS> memory;
     const Tile<FORWARD_ROWS, LANES> tile;
@@ -426,7 +442,7 @@ __device__ __forceinline__ void load_patch(
             for (int pixel = taps_together ? lane / taps : lane % PATCH; pixel < pixels; pixel += LANES / taps) {
                 int tap = taps_together ? lane % taps : lane / PATCH;
                 const T* value = from + pixel * next_pixel + tap * next_tap;
-#pragma unroll 4
+#pragma unroll 2
                 for (; tap < TAPS; tap += taps, value += taps * next_tap)
                     to[pixel * PIXEL_PITCH + tap] = fetch(value);
             }
@@ -469,8 +485,9 @@ __device__ __forceinline__ float hand_over(float first, float second, bool keeps
     return (keeps_second ? second : first) + __shfl_xor_sync(~0u, keeps_second ? first : second, distance);
 }
 
+// (With four channels, one block for each multiprocessor: two would spill registers.)
 template <typename T, int CHANNELS>
-__global__ void __launch_bounds__(TENSOR_WARPS * LANES, CHANNELS == 3 ? 2 : 1) forward_tensor_cores(const Arguments<T> a)
+__global__ void __launch_bounds__(TENSOR_WARPS * LANES, CHANNELS == 4) forward_tensor_cores(const Arguments<T> a)
 {
     const int lane = threadIdx.x, warp = threadIdx.y;
     const int group = lane / 4, pair = 2 * (lane % 4);  // how mma deals out rows and columns among the lanes
@@ -643,7 +660,7 @@ __global__ void __launch_bounds__(THREADS, 3) backward_kernels(const Arguments<T
 #pragma unroll
             for (int row = 0; row < GRADIENT_ROWS; row++) {
                 const int y = tile.top + row;
-                for_each_tap<CHUNK>(a.grad_vertical, LANES, [&](int step, int pixel) {
+                for_each_tap<CHUNK, LANES>(a.grad_vertical, [&](int step, int pixel) {
                     const int tap = first + step - row, x = tile.left + pixel;
                     float sum = 0;
                     for (int part = 0; part < WARPS; part++)
@@ -665,7 +682,7 @@ __global__ void __launch_bounds__(THREADS, 3) backward_kernels(const Arguments<T
                     memory.horizontal[lane][begin + k] = grad_horizontal[row][k];
             __syncthreads();
             const int y = tile.top + row;
-            for_each_tap<TAPS>(a.grad_horizontal, LANES, [&](int tap, int pixel) {
+            for_each_tap<TAPS, LANES>(a.grad_horizontal, [&](int tap, int pixel) {
                 const int x = tile.left + pixel;
                 if (y < a.height && x < a.width)
                     a.grad_horizontal.write(tile.n, tap, y, x, memory.horizontal[pixel][tap]);
@@ -710,11 +727,11 @@ __global__ void __launch_bounds__(THREADS, 4) backward_frame(const Arguments<T> 
 
     for (int y = max(0, tile.top - (TAPS - 1)); y < min(a.height, tile.top + FRAME_ROWS); y++) {
         const int first = tile.top - y;  // the tap by which the tile's first row is reached, and so on downwards
-        for_each_tap<TAPS>(a.horizontal, FRAME_WIDTH, [&](int tap, int pixel) {
+        for_each_tap<TAPS, FRAME_WIDTH>(a.horizontal, [&](int tap, int pixel) {
             const int x = left + pixel;
             place(memory.horizontal[tap][pixel], a.horizontal.at(tile.n, tap, y, x), 0 <= x && x < a.width);
         });
-        for_each_tap<FRAME_ROWS>(a.vertical, FRAME_WIDTH, [&](int row, int pixel) {
+        for_each_tap<FRAME_ROWS, FRAME_WIDTH>(a.vertical, [&](int row, int pixel) {
             const int tap = first + row, x = left + pixel;
             const bool inside = 0 <= tap && tap < TAPS && 0 <= x && x < a.width;
             place(memory.vertical[row][pixel], a.vertical.at(tile.n, tap, y, x), inside);

@@ -7,6 +7,7 @@ the tensors' device, and nothing waits for them.
 Shapes and names are those of sepconv.py. Planning needs no GPU, so that the tests can run the same launches elsewhere.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,18 +71,20 @@ def plan_forward(results, frame, vertical, horizontal, capability):
         grid = _tiles(frame, sizes, sizes[3:], TENSOR_TILE)
         if grid:
             name = f"forward_tensor_cores<{kind}, {channels}>"
-            return [Launch(name, grid, (LANES, TENSOR_WARPS, 1), _tensor_memory(channels), arguments)]
+            return [Launch(name, grid, (LANES, TENSOR_WARPS, 1), tensor_memory(channels), arguments)]
     grid = _tiles(frame, sizes, sizes[3:], FORWARD_TILE)
     if grid:
         return [Launch(f"forward<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments)]
-    return [_plan_any(f"forward_any<{kind}>", out.numel(), arguments)]
+    return [plan_any(f"forward_any<{kind}>", out.numel(), arguments)]
 
 
 def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
     """The launches that fill those of the three `gradients` that `output_mask` asks for; `grad_out` is not empty."""
     sizes = _sizes(frame, vertical)
     kind, channels = TYPES[frame.dtype], frame.shape[1]
-    grad_frame, *grad_kernels = (tensor if wanted else None for tensor, wanted in zip(gradients, output_mask, strict=True))
+    grad_frame, *grad_kernels = (
+        tensor if wanted else None for tensor, wanted in zip(gradients, output_mask, strict=True)
+    )
     launches = []
     if output_mask[0]:
         arguments = _arguments(
@@ -91,7 +94,7 @@ def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
         if grid:
             launches.append(Launch(f"backward_frame<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments))
         else:
-            launches.append(_plan_any(f"backward_frame_any<{kind}>", frame.numel(), arguments))
+            launches.append(plan_any(f"backward_frame_any<{kind}>", frame.numel(), arguments))
     if any(output_mask[1:]):
         arguments = _arguments(
             sizes,
@@ -106,7 +109,7 @@ def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
         if grid:
             launches.append(Launch(f"backward_kernels<{kind}, {channels}>", grid, (LANES, WARPS, 1), 0, arguments))
         else:
-            launches.append(_plan_any(f"backward_kernels_any<{kind}>", vertical.numel(), arguments))
+            launches.append(plan_any(f"backward_kernels_any<{kind}>", vertical.numel(), arguments))
     return launches
 
 
@@ -134,14 +137,68 @@ def _tiles(frame, sizes, area, tile):
     return (across, down, batch) if fast and max(down, batch) <= MOST_BLOCKS else None
 
 
-def _tensor_memory(channels):
+def tensor_memory(channels):
     """Bytes: what a tile sees of the frame, and for each warp the kernels of four rows of eight pixels."""
     frame = channels * (TENSOR_TILE[1] + TAPS - 1) * (TENSOR_TILE[0] - 8 + 64)
     return 2 * (frame + TENSOR_WARPS * (8 + 4 * 8 * 73))
 
 
-def _plan_any(name, results, arguments):
+def plan_any(name, results, arguments):
+    """One launch of a kernel that has a thread for each of its `results`."""
     return Launch(name, (-(-results // ANY_THREADS), 1, 1), (ANY_THREADS, 1, 1), 0, arguments)
+
+
+# --- Compiling elsewhere ---------------------------------------------------------------------------------------
+
+
+def kernel_names(architecture):
+    """The names of all kernels that there are for an architecture such as 90 (sm_90), with template arguments."""
+    names = [
+        f"{kernel}_any<{kind}>"
+        for kernel in ("forward", "backward_kernels", "backward_frame")
+        for kind in TYPES.values()
+    ]
+    for kind in ("float", "Half", "BFloat16"):
+        for channels in CHANNELS:
+            names += [f"{kernel}<{kind}, {channels}>" for kernel in ("forward", "backward_kernels", "backward_frame")]
+            if kind != "float" and divmod(architecture, 10) >= TENSOR_CAPABILITY:
+                names.append(f"forward_tensor_cores<{kind}, {channels}>")
+    return names
+
+
+def resources(names, architecture, source=SOURCE):
+    """What kernels take of a GPU, as NVRTC compiles them; no GPU is needed.
+
+    Args:
+        names: as `kernel_names` has them.
+        architecture: 90 for sm_90, and so on.
+
+    Returns:
+        For each name (registers of a thread, bytes that it spills, static shared memory of a block in bytes).
+
+    Raises:
+        RuntimeError: the source does not compile; the message is the compiler's.
+    """
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(source.read_text(), source.name, (), ())
+    try:
+        for name in names:
+            nvrtc.addNameExpression(program, name)
+        try:
+            nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{architecture}", "--ptxas-options=-v"))
+        except nvrtc.NVRTCError as error:
+            raise RuntimeError(nvrtc.getProgramLog(program)) from error
+        log = nvrtc.getProgramLog(program)
+        found = {}
+        for name in names:
+            report = log.partition(f"function '{nvrtc.getLoweredName(program, name)}'")[2].partition("Compiling")[0]
+            patterns = (r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes smem")
+            matches = [re.search(pattern, report) for pattern in patterns]
+            found[name] = tuple(int(match[1]) if match else 0 for match in matches)
+        return found
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 # --- Launching -------------------------------------------------------------------------------------------------
@@ -150,7 +207,7 @@ def _plan_any(name, results, arguments):
 def forward(results, frame, vertical, horizontal):
     """Fills the one tensor in `results`; all are checked tensors on one GPU."""
     capability = torch.cuda.get_device_capability(frame.device)
-    _run(plan_forward(results, frame, vertical, horizontal, capability), frame.device)
+    run(plan_forward(results, frame, vertical, horizontal, capability), frame.device)
 
 
 def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
@@ -159,25 +216,27 @@ def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
         for gradient in gradients:
             gradient.zero_()
         return
-    _run(plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask), frame.device)
+    run(plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask), frame.device)
 
 
-def _run(launches, device):
+def run(launches, device, sources=(SOURCE,)):
+    """Launches kernels of the sources, taken together, on PyTorch's current stream of the device."""
     import cupy  # here: the tests plan launches where there is no CuPy
 
     stream = _stream(torch.cuda.current_stream(device).cuda_stream, device.index)
     with cupy.cuda.Device(device.index), stream:
         for launch in launches:
-            kernel = _kernel(launch.kernel, launch.shared, device.index)
+            kernel = _kernel(launch.kernel, launch.shared, device.index, sources)
             kernel(launch.grid, launch.block, (launch.arguments,), shared_mem=launch.shared)
 
 
 @lru_cache
-def _kernel(name, shared, device):
+def _kernel(name, shared, device, sources):
     """The kernel, compiled when it is first called; to be made and called with `device` as the current one."""
     import cupy
 
-    module = cupy.RawModule(code=SOURCE.read_text(), options=OPTIONS, name_expressions=(name,))
+    code = "".join(source.read_text() for source in sources)
+    module = cupy.RawModule(code=code, options=OPTIONS, name_expressions=(name,))
     kernel = module.get_function(name)
     if shared:  # above 48 KiB only on request
         kernel.max_dynamic_shared_size_bytes = shared

@@ -3,6 +3,8 @@
     python speed.py                      the op against plain loops, forward and backward
     python speed.py --breakdown          where the time of one 640x480 pair goes
     python speed.py --memory 1920x1080   seconds and peak memory of one pair in a process of its own
+    python speed.py --gpu                the op against naive kernels, and the network, on an NVIDIA GPU
+    python speed.py --resources          registers and shared memory of the CUDA kernels; needs no GPU
 
 Times are medians of interleaved runs; what counts is the ratio to a baseline of the same run, since machines differ
 and are shared. The plain loops are the op as one would write it in PyTorch: K x K multiply-adds of shifted frames.
@@ -27,6 +29,7 @@ import numpy as np
 import torch
 from torch.autograd.profiler import profile
 
+import speed_cuda
 from command_line import exit_status
 from network import MODELS, PRECISIONS, TAPS, Interpolator
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
@@ -53,8 +56,10 @@ def main(argv=None):
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--breakdown", action="store_true", help="where the time of one 640x480 pair goes")
     what.add_argument("--memory", type=size, metavar="WxH", help="seconds and peak memory of one pair of this size")
-    parser.add_argument("--model", choices=MODELS, default="l1", help="for --breakdown and --memory")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for --breakdown and --memory")
+    what.add_argument("--gpu", action="store_true", help="the op and the network on an NVIDIA GPU")
+    what.add_argument("--resources", action="store_true", help="registers and shared memory of the CUDA kernels")
+    parser.add_argument("--model", choices=MODELS, default="l1", help="for all but the op alone")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for all but the op alone")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of everything, of which the median is taken")
     options = parser.parse_args(argv)
     if options.memory and not importlib.util.find_spec("resource"):
@@ -65,6 +70,15 @@ def main(argv=None):
 
 
 def measure(options):
+    if options.gpu:
+        speed_cuda.check()
+        print(speed_cuda.machine())
+        speed_cuda.print_op(options.runs)
+        speed_cuda.print_network(options)
+        return
+    if options.resources:
+        speed_cuda.print_resources()
+        return
     print(machine())
     if options.breakdown:
         print_breakdown(options)

@@ -1,8 +1,9 @@
-// sepconv.cu on a CPU: a library with one function, which tests/emulation.py calls.
+// sepconv.cu and speed.cu on a CPU: a library with one function, which tests/emulation.py calls.
 
 #include "emulation.h"
 
 #include "../sepconv.cu"
+#include "../speed.cu"
 
 float widen(Half value)
 {
@@ -35,6 +36,7 @@ struct Kernel {
 const Kernel KERNELS[] = {
     ANY(float) ANY(double) ANY(Half) ANY(BFloat16)
     FAST(float, 3) FAST(float, 4) FAST(Half, 3) FAST(Half, 4) FAST(BFloat16, 3) FAST(BFloat16, 4)
+    KERNEL(float, naive<float, false>) KERNEL(float, naive<float, true>)
     TENSOR(Half, 3) TENSOR(Half, 4) TENSOR(BFloat16, 3) TENSOR(BFloat16, 4)
 };
 
