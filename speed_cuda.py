@@ -114,9 +114,8 @@ def print_op(runs):
         ("gradients of both kernels", [False, True, True], channels + 2),
         ("gradient of the frame", [True, False, False], channels + 1),
     ):
-        backward = torch.ops.sepconv.sepconv_backward
         inputs = (grad_out, frame, vertical, horizontal, mask)
-        spent = milliseconds(lambda inputs=inputs: backward(*inputs), runs)
+        spent = milliseconds(lambda inputs=inputs: torch.ops.sepconv.sepconv_backward(*inputs), runs)
         title = f"{name}, {'x'.join(map(str, BACKWARD_SIZE))}, float32"
         print(f"{title:52} {spent:7.3f} ms {'':8} {'':8} {pixels * cost / adds / spent:9.0%}")
 
