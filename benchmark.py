@@ -1,15 +1,20 @@
-"""Measures the network on Middlebury's twelve scenes with a true middle frame.
+"""Measures the network, and two yardsticks, against frames that are known.
 
-    python benchmark.py
-    python benchmark.py --model l1 --padding paper
-    python benchmark.py --precision bfloat16 --baseline float32
+    python benchmark.py --download
+    python benchmark.py --model l1 lf --padding improved paper --method sepconv average minterpolate
+    python benchmark.py --vimeo90k vimeo_triplet --model l1 --json vimeo.json --resume
+    python benchmark.py --triplets my_triplets --html report
 
-The scenes are those of the benchmark's "other" set (vision.middlebury.edu/flow/data): for each a folder in
-./middlebury, or in --data, with frame10.png, frame11.png and, the truth, frame10i11.png. Exit status: 0, 1 for bad
-data, 2 for bad usage, 130 after Ctrl-C.
+Without options: bundled lf on Middlebury's twelve scenes with a true middle frame, from ./middlebury, into which
+--download puts them. Every combination of what --model, --padding and --precision name is measured, in one table with
+what was published. A scene that lacks a frame, or has a broken one, is named and left out, and the exit status is then
+1. Otherwise 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C.
 """
 
 import argparse
+import hashlib
+import itertools
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,77 +23,269 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
 
 import numpy as np
+from tqdm import tqdm
 
-import pictures
-from command_line import add_network_options, exit_status, make_interpolator
-from metrics import psnr
-from network import PRECISIONS
+import methods
+import middlebury
+import report
+from command_line import (
+    Words,
+    add_network_options,
+    download_progress,
+    exit_status,
+    make_interpolator,
+    note,
+    shows_progress,
+)
+from datasets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
+from methods import Method
+from metrics import METRICS, MetricError, load_lpips
+from pictures import PictureError, check_place
+from results import Results, write
 
-SCENES = (
-    "Beanbags", "Dimetrodon", "DogDance", "Grove2", "Grove3", "Hydrangea",
-    "MiniCooper", "RubberWhale", "Urban2", "Urban3", "Venus", "Walking",
-)  # fmt: skip
+BENCHMARKS = {
+    "data": middlebury.MIDDLEBURY,
+    "vimeo90k": VIMEO90K,
+    "ucf101": UCF101,
+    "snu_film": SNU_FILM,
+    "xiph": XIPH,
+    "triplets": OWN,
+}
+NAMED = 20  # scenes that were left out, line by line; the JSON file has them all
 
 
 def main(argv=None):
     """Runs the command line `argv` (sys.argv by default); returns the exit status."""
+    return exit_status(measure, parse(argv))
+
+
+def parse(argv):
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
-        description="Measures the network on Middlebury's twelve scenes with a true middle frame.",
+        description="Measures the network, and two yardsticks, against frames that are known.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add_network_options(parser)
-    parser.add_argument("--data", type=Path, default=Path("middlebury"), metavar="DIR", help="a folder for each scene")
+    add_network_options(parser, several=True)
     parser.add_argument(
-        "--baseline", choices=PRECISIONS, help="a second precision, to show what --precision changes in the pictures"
+        "--method",
+        nargs="+",
+        choices=("sepconv", *methods.YARDSTICKS),
+        default=Words(["sepconv"]),
+        help="what to measure: the network, the mean of the two frames, FFmpeg's motion compensation",
     )
-    return exit_status(measure, parser.parse_args(argv))
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help=f"the mean over flips of the frames and both their orders: {methods.ENSEMBLE} times the time",
+    )
+    parser.add_argument(
+        "--truncate", action="store_true", help="drop fractions instead of rounding, as the first public code does"
+    )
+    parser.add_argument("--lpips", action="store_true", help="LPIPS, too (needs the package lpips)")
+
+    where = parser.add_argument_group("benchmarks, one at a time").add_mutually_exclusive_group()
+    for name, benchmark in BENCHMARKS.items():
+        where.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=Path,
+            metavar="DIR",
+            default=argparse.SUPPRESS,
+            help=f"{benchmark.title}: {benchmark.layout}".replace("%", "%%")
+            + (" (default: middlebury)" if name == "data" else ""),
+        )
+    parser.add_argument("--download", action="store_true", help="first get what is missing of Middlebury")
+    parser.add_argument("--subset", nargs="+", metavar="NAME", help="only these of SNU-FILM's or Xiph's")
+
+    out = parser.add_argument_group("results")
+    out.add_argument("--json", type=Path, metavar="FILE", help="every scene; written now and then, and after Ctrl-C")
+    out.add_argument("--resume", action="store_true", help="go on with what --json holds of an earlier run")
+    out.add_argument("--csv", type=Path, metavar="FILE", help="a line for each scene and method")
+    out.add_argument("--html", type=Path, metavar="DIR", help="a page to look at the pictures, in this folder")
+    options = parser.parse_args(argv)
+
+    name = next((name for name in BENCHMARKS if hasattr(options, name)), "data")
+    options.benchmark, options.folder = BENCHMARKS[name], getattr(options, name, Path("middlebury"))
+    if options.download and name != "data":
+        parser.error("--download is for Middlebury")
+    if options.subset and not options.benchmark.subsets:
+        parser.error("--subset is for SNU-FILM and Xiph")
+    for subset in options.subset or ():
+        if subset not in options.benchmark.subsets:
+            parser.error(f"--subset {subset} is not one of {', '.join(options.benchmark.subsets)}")
+    if options.ensemble and "sepconv" not in options.method:
+        parser.error("--ensemble is for --method sepconv")
+    if len(options.model) > 1 and options.weights not in ("bundled", "published"):
+        parser.error("--weights FILE is one model: name one with --model, too")
+    if options.json and options.json == options.csv:
+        parser.error("--json and --csv name the same file")
+    if options.resume and not options.json:
+        parser.error("--resume goes on with the results in --json FILE: name it")
+    return options
 
 
 def measure(options):
-    if not options.data.is_dir():
-        raise pictures.PictureError(
-            f"there is no folder {options.data}: put the scenes of vision.middlebury.edu/flow/data there, or name "
-            "their folder with --data"
-        )
-    scenes = {scene: read_scene(options.data / scene) for scene in SCENES}
+    for target in filter(None, (options.json, options.csv)):
+        check_place(target)
+    if options.download:
+        with download_progress(options) as progress:
+            middlebury.download(options.folder, progress)
+    triplets = find(options)
+    entries = make_methods(options)
+    unavailable = check_metrics(options)
+    settings = {
+        "benchmark": options.benchmark.title,
+        "folder": str(options.folder),
+        "truncate": options.truncate,
+        "metrics": [name for name in METRICS if name != "lpips" or options.lpips],
+        "unavailable": unavailable,
+        "methods": [{"label": entry.label, **entry.settings} for entry in entries],
+    }
+    results = Results(settings, options.json)
+    results.load(options.resume)
+    page = report.Page(options.html, settings, triplets) if options.html else None
+    try:
+        measure_all(triplets, entries, results, page, options)
+    except BaseException:
+        if results.scenes and options.json:
+            results.save(complete=False)
+            note(options, f"{len(results.scenes)} of {len(triplets)} scenes are in {options.json}: --resume goes on")
+        raise
+    results.save(complete=not results.left_out)
+    print(report.text(results, options.benchmark))
+    if options.csv:
+        write(options.csv, results.csv())
+    if page:
+        print(page.write(results, options.benchmark))
+    if results.left_out:
+        sys.stdout.flush()
+        for (_, scene), why in itertools.islice(results.left_out.items(), NAMED):
+            print(f"left out: {scene}: {why}", file=sys.stderr)
+        raise BenchmarkError(f"{len(results.left_out)} of {len(triplets)} scenes were left out")
+
+
+def find(options):
+    """The triplets to measure."""
+    benchmark, folder = options.benchmark, options.folder
+    expected = f"expected {benchmark.layout}"
+    if not os.path.isdir(folder):
+        raise BenchmarkError(f"there is no folder {folder}: {expected}")
+    triplets = benchmark.find(folder)
+    triplets = [triplet for triplet in triplets if not options.subset or triplet.subset in options.subset]
+    lacking = [triplet for triplet in triplets if not all(os.path.exists(path) for path in triplet.files)]
+    if len(lacking) == len(triplets):
+        raise BenchmarkError(f"{folder} has no triplet of {benchmark.title}: {expected}")
+    keys = [(triplet.subset, triplet.scene) for triplet in triplets]
+    if len(set(keys)) < len(keys):
+        twice = next(scene for number, (_, scene) in enumerate(keys) if keys[number] in keys[:number])
+        raise BenchmarkError(f"{folder}: its list names {twice} twice")
+    if lacking:
+        note(options, f"{len(lacking)} of {len(triplets)} scenes lack a frame: they will be left out")
+    return triplets
+
+
+def make_methods(options):
+    """What the options name: every combination of the network's, and the yardsticks."""
+    entries = []
+    for name in dict.fromkeys(options.method):
+        if name != "sepconv":
+            entries.append(Method(name, {"method": name}, getattr(methods, name)))
+            continue
+        for model, padding, precision in itertools.product(options.model, options.padding, options.precision):
+            one = argparse.Namespace(**vars(options) | {"model": model, "padding": padding, "precision": precision})
+            entry = make_network_method(one)
+            if entry.settings not in [other.settings for other in entries]:  # auto is one of the others
+                entries.append(entry)
+    return entries
+
+
+def make_network_method(options):
     interpolator = make_interpolator(options)
-    what = f"{options.model}, {options.weights} weights, {options.padding} padding, {interpolator.precision}"
-    baseline = None
-    if options.baseline:
-        baseline = make_interpolator(argparse.Namespace(**vars(options) | {"precision": options.baseline}))
-        what += f", against {baseline.precision}"
-    print(f"Middlebury, {what}\n")
-    print(
-        f"{'scene':12} {'PSNR dB':>8}"
-        + (f" {'baseline':>9} {'gain':>7} {'largest difference':>19}" if baseline else "")
+    named = options.weights in ("bundled", "published")
+    parts = [
+        options.model if named else Path(options.weights).name,
+        *([options.weights] if options.weights == "published" else []),
+        f"{options.padding} padding",
+        interpolator.precision,
+        *([f"ensemble of {methods.ENSEMBLE}"] if options.ensemble else []),
+    ]
+    sums = hashlib.sha256()
+    for tensor in interpolator.network.state_dict().values():
+        sums.update(tensor.float().cpu().numpy().tobytes())
+    settings = {
+        "method": "sepconv",
+        "model": options.model if named else "",
+        "weights": options.weights,
+        "weights_sha256": sums.hexdigest(),
+        "padding": options.padding,
+        "precision": interpolator.precision,
+        "device": str(interpolator.device),
+        "ensemble": options.ensemble,
+    }
+    between = methods.network(interpolator)
+    return Method(", ".join(parts), settings, methods.ensemble(between) if options.ensemble else between)
+
+
+def check_metrics(options):
+    """Why metrics that were asked for are not to be had, by name."""
+    if options.lpips:
+        try:
+            load_lpips()
+        except MetricError as error:
+            return {"lpips": str(error)}
+    return {}
+
+
+def measure_all(triplets, entries, results, page, options):
+    names = [name for name in results.settings["metrics"] if name not in results.settings["unavailable"]]
+    open_ones = [
+        triplet
+        for triplet in triplets
+        if (triplet.subset, triplet.scene) not in results.scenes or (page and page.lacks(triplet))
+    ]
+    bar = tqdm(
+        open_ones,
+        initial=len(triplets) - len(open_ones),
+        total=len(triplets),
+        unit="scene",
+        leave=False,
+        disable=not shows_progress(options),
     )
-    rows = []
-    for scene, (one, two, truth) in scenes.items():
-        picture = interpolator(one, two)
-        row = [psnr(picture, truth)]
-        if baseline:
-            other = baseline(one, two)
-            row += [psnr(other, truth), row[0] - psnr(other, truth), np.abs(picture.astype(int) - other).max()]
-        rows.append(row)
-        print_row(scene, row)
-    print_row("mean", [*np.mean(rows, axis=0)[:3], *np.max(rows, axis=0)[3:]])
+    for triplet in bar:
+        bar.set_postfix_str(triplet.scene)
+        try:
+            one, two, truth = triplet.read()
+            made = [methods.to_8_bits(entry.between(one, two), options.truncate) for entry in entries]
+        except PictureError as error:
+            results.leave_out(triplet, str(error))
+            continue
+        values = [
+            dict.fromkeys(results.settings["metrics"])
+            | {name: METRICS[name].function(picture, truth) for name in names}
+            for picture in made
+        ]
+        for entry, picture, measured in zip(entries, made, values, strict=True):
+            exact = float32_of(entry, entries)
+            if exact is not None:
+                measured["from_float32"] = int(np.abs(picture.astype(int) - made[exact]).max())
+        if page:
+            page.add(triplet, made, truth)
+        results.add(triplet, values)
 
 
-def print_row(name, row):
-    columns = ["{:8.2f}", " {:9.2f}", " {:+7.3f}", " {:12.0f} levels"]
-    print(
-        f"{name:12} " + "".join(column.format(value) for column, value in zip(columns, row, strict=False)), flush=True
+def float32_of(entry, entries):
+    """The index of what is `entry` but for its precision, which is float32; None for float32 itself, and without."""
+
+    def rest(settings):
+        return {name: value for name, value in settings.items() if name not in ("precision", "weights_sha256")}
+
+    if entry.settings.get("precision") in (None, "float32"):
+        return None
+    same = (
+        index
+        for index, other in enumerate(entries)
+        if rest(other.settings) == rest(entry.settings) and other.settings["precision"] == "float32"
     )
-
-
-def read_scene(folder):
-    """The two frames and the truth between them, as uint8 RGB."""
-    frames = [pictures.read(folder / name) for name in ("frame10.png", "frame11.png", "frame10i11.png")]
-    for frame in frames:
-        if frame.pixels.dtype != np.uint8 or frame.pixels.shape != (*frames[0].pixels.shape[:2], 3):
-            raise pictures.PictureError(f"{folder}: the three frames are not 8-bit RGB of one size")
-    return [frame.pixels for frame in frames]
+    return next(same, None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,9 +13,23 @@ from network import MODELS, PADDINGS, PRECISIONS, DeviceError, Interpolator, Wei
 from pictures import PictureError
 
 
-def add_network_options(parser):
-    """--model, --weights, --padding, --device, --precision and --quiet."""
-    parser.add_argument("--model", choices=MODELS, default="lf", help="l1: exact colours; lf: sharper details")
+class Words(list):
+    """A list that a default is printed as in a program's help: the way one types it."""
+
+    def __str__(self):
+        return " ".join(self)
+
+
+def add_network_options(parser, several=False):
+    """--model, --weights, --padding, --device, --precision and --quiet.
+
+    With `several`, --model, --padding and --precision take one or more values and give lists.
+    """
+
+    def default(value):
+        return {"default": Words([value]), "nargs": "+"} if several else {"default": value}
+
+    parser.add_argument("--model", choices=MODELS, **default("lf"), help="l1: exact colours; lf: sharper details")
     parser.add_argument(
         "--weights",
         default="bundled",
@@ -22,13 +37,13 @@ def add_network_options(parser):
         help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file",
     )
     parser.add_argument(
-        "--padding", choices=PADDINGS, default="improved", help="paper: 25 pixels more, as in the paper's numbers"
+        "--padding", choices=PADDINGS, **default("improved"), help="paper: 25 pixels more, as in the paper's numbers"
     )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="auto",
+        **default("auto"),
         help="of the convolutions; auto: 16 bits where the device has them natively and the weights bear it",
     )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
@@ -36,22 +51,33 @@ def add_network_options(parser):
 
 def make_interpolator(options):
     """The `Interpolator` that the options name, with a progress bar if it downloads."""
+    with download_progress(options) as progress:
+        return Interpolator(
+            options.model, options.weights, options.device, options.padding, options.precision, progress
+        )
+
+
+def shows_progress(options):
+    return not options.quiet and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def download_progress(options):
+    """A function for (bytes so far, bytes in all or None), which draws a bar from the first byte on."""
     with tqdm(
         desc="downloading",
         unit="B",
         unit_scale=True,
         leave=False,
         delay=1e-9,  # shown at the first byte, not when there is nothing to download
-        disable=options.quiet or not sys.stderr.isatty(),
+        disable=not shows_progress(options),
     ) as bar:
 
         def progress(done, total):
             bar.total = total
             bar.update(done - bar.n)
 
-        return Interpolator(
-            options.model, options.weights, options.device, options.padding, options.precision, progress
-        )
+        yield progress
 
 
 def note(options, text):

@@ -13,13 +13,11 @@ to each frame, and the sum is the result.
     middle = between(one, two)  # uint8, uint16 or float arrays, (H, W), (H, W, 3) or (H, W, 4), RGB
 """
 
-import http.client
 import logging
 import os
 import pickle
 import re
 import sys
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
+from download import FAILURES, fetch, why
 from files import replacing
 from sepconv import cuda_problem, sepconv
 
@@ -360,13 +359,11 @@ def _published(model, progress):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
-            _download(address, part, progress)
+            fetch(address, part, progress)
             _check_download(part)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        reason = " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(error).__name__
+    except FAILURES as error:
         raise WeightsError(
-            f"the published weights could not be had from {address} ({reason}); "
+            f"the published weights could not be had from {address} ({why(error)}); "
             f"put the file at {path} by hand, or use --weights bundled"
         ) from error
     return path
@@ -377,19 +374,6 @@ def _check_download(path):
         _network_from(path)
     except WeightsError as error:
         raise OSError("what came is not the network's weights") from error
-
-
-def _download(address, path, progress):
-    with urllib.request.urlopen(address, timeout=30) as response, open(path, "wb") as file:
-        size = response.length
-        done = 0
-        while block := response.read(2**18):
-            file.write(block)
-            done += len(block)
-            if progress:
-                progress(done, size)
-    if size is not None and done < size:
-        raise OSError(f"the connection broke off after {done} of {size} bytes")
 
 
 # --- Pictures in and out ---------------------------------------------------------------------------------------

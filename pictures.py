@@ -189,14 +189,23 @@ def check_target(path):
     """Says early what would keep `write` from writing there.
 
     Raises:
-        PictureError: an unknown extension, a folder that is missing or cannot be written, a target that is a folder.
+        PictureError: as `check_place`, or an unknown extension.
     """
     path = Path(path)
-    if os.path.isdir(path):
-        raise PictureError(f"{path} is a folder: name a file")
+    check_place(path)
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
         raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
+
+
+def check_place(path):
+    """Says early what would keep any file from being written there.
+
+    Raises:
+        PictureError: a folder that is missing or cannot be written, a target that is a folder.
+    """
+    if os.path.isdir(path):
+        raise PictureError(f"{path} is a folder: name a file")
     if not os.path.isdir(path.parent):
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
