@@ -105,7 +105,6 @@ class VideoFile:
     def __init__(self, path, deinterlace=True):
         self.path = Path(path)
         self.deinterlace = deinterlace
-        self.lost = 0
         with self.open() as container:
             stream = self.stream_of(container)
             self._scan(container, stream)
@@ -142,15 +141,15 @@ class VideoFile:
         for other in container.streams:
             if other is not stream:
                 other.discard = av.stream.Discard.all
-        times, unseen, duration = [], 0, 0
-        for packet in self._packets(container, stream):
-            if packet is None or not packet.size:
-                continue
-            if packet.is_discard or _is_hidden(packet, stream):
-                unseen += 1
-                continue
-            times.append(packet.pts)
-            duration = packet.duration or duration
+        times, unseen, latest = [], 0, (0, 0)
+        self.lost = 0
+        with contextlib.suppress(av.FFmpegError):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
+                    times.append(packet.pts)
+                    latest = max(latest, (packet.pts or 0, packet.duration or 0))  # time and duration of the last
+                else:
+                    unseen += packet.dts is not None  # the last packet is no packet
         if not times:
             raise VideoError(f"{self.path} has no frames")
         base = stream.time_base
@@ -163,9 +162,17 @@ class VideoFile:
             self.rate = rates[0] if rates else INPUT_RATE
         else:
             times.sort()
+            if container.format.name == "avi" and len(times) > 1:
+                # Times are numbers, and one that is missing is an empty packet, which says: the same frame again. Before
+                # the first frame it is there for sound that begins earlier; that frame comes with a wrong number.
+                times[0] = max(times[0], times[1] - 1)
+                unseen = times[0]
+                self.lost = len(times) - (times[-1] - times[0] + 1)  # those are not lost
+                self.rate = rates[0]
+            else:
+                self.rate = self._constant_rate(times, base, rates)
             self.origin = times[0] * base
             self._numbered = False
-            self.rate = self._constant_rate(times, base, rates)
         announced = max(0, stream.frames - unseen)
         if self.rate:
             if (tag := stream.metadata.get("DURATION")) and not self._numbered:  # Matroska's, of this stream alone
@@ -174,7 +181,7 @@ class VideoFile:
             self.last = 1 / self.rate
         else:
             self.time_base = base
-            self.last = (duration or times[-1] - times[-2]) * base
+            self.last = (latest[1] or times[-1] - times[-2]) * base
         self.count = max(len(times), announced)
         self.length = self.count / self.rate if self.rate else (times[-1] - times[0]) * base + self.last
 
@@ -278,7 +285,7 @@ class VideoFile:
             else:
                 time = decoded.pts * decoded.time_base - self.origin
             if self.rate:
-                number = round(time * self.rate)
+                number = max(0, round(time * self.rate))
                 while fill and given < number:
                     frame = Frame(given / self.rate, frame.planes if frame else planes)
                     self.lost += 1

@@ -206,6 +206,7 @@ def _best_format(codec, formats, source):
     def fitness(name):
         layout = layout_of(name)
         return (
+            layout.model == "grey" != model,
             source.bits - layout.bits if source.bits > layout.bits else 0,
             max(0, area(layout) - area(source)),
             source.alpha and not layout.alpha,

@@ -7,6 +7,7 @@ subtitles that it does not take are encoded anew as what it takes.
 import contextlib
 import heapq
 import io
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +25,7 @@ ORDINARY = {
     "location", "media_type", "hd_video", "gapless_playback", "compilation", "encoder", "timecode",
 }  # fmt: skip
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
+PRECISION = Fraction(1, 50000)  # seconds: of where the video begins on the clock of the sound
 SLACK = 10  # seconds by which packets of one time may lie apart in a file
 
 
@@ -54,9 +56,16 @@ def check(source, encoding, span, sound=True):
     Raises:
         VideoError: the container does not take the video.
     """
-    with _opened(source) as container, av.open(io.BytesIO(), "w", format=encoding.container.name) as out:
-        _, _, notes = _lay_out(out, container, source, encoding, span, sound)
-        out.start_encoding()
+    with _opened(source) as container:
+        out = av.open(io.BytesIO(), "w", format=encoding.container.name, metadata_errors="surrogateescape")
+        try:
+            _, _, notes = _lay_out(out, container, source, encoding, span, sound)
+            out.start_encoding()
+        except av.FFmpegError as error:
+            raise VideoError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
+        finally:
+            with contextlib.suppress(av.FFmpegError):  # some complain that there is nothing in it
+                out.close()
     return notes
 
 
@@ -79,7 +88,7 @@ def join(target, source, encoding, parts, end, span, sound=True):
         ):
             video, others, _ = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
-            pictures = _placed(parts.packets(end), video, round(span.shown / encoding.time_base))
+            pictures = _placed(parts.packets(end), video, encoding.time_base, span.shown)
             for packet in _by_time(pictures, _other_packets(container, source, others, span)):
                 out.mux(packet)
     except (av.FFmpegError, OSError) as error:
@@ -98,7 +107,7 @@ def _lay_out(out, container, source, encoding, span, sound):
         left out or changed, as phrases.
     """
     notes, others = [], {}
-    video = _video_stream(out, encoding)
+    video = _video_stream(out, encoding, span.shown)
     if container is None:
         return video, others, notes
     meant = source.stream_of(container)
@@ -129,13 +138,16 @@ def _lay_out(out, container, source, encoding, span, sound):
     return video, others, notes
 
 
-def _video_stream(out, encoding):
+def _video_stream(out, encoding, shown):
     """A stream that looks as if an encoder of its own stood behind it: parts have the packets."""
     try:
         video = out.add_stream(encoding.codec, rate=encoding.rate)
     except ValueError as error:
         raise VideoError(f"{encoding.container.name} does not take {encoding.codec}") from error
     encoding.configure(video.codec_context)
+    video.time_base = encoding.time_base
+    if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
+        video.time_base /= math.ceil(encoding.time_base / PRECISION)
     return video
 
 
@@ -174,16 +186,25 @@ def _stream_for(out, stream, kind):
         return None, None
     if stream.type not in ("audio", "subtitle", "video", "attachment"):
         return None, None
-    try:
+    if _takes(kind, stream):
         return _Copied(out.add_stream_from_template(stream, opaque=True)), None
-    except ValueError:
-        pass
     refused = f"{kind.name} does not take {_name(stream)}"
     if stream.type == "audio" and kind.audio and stream.codec_context:
         return _Heard(out, stream, kind.audio), f"{refused}: encoded anew as {kind.audio}"
     if stream.type == "subtitle" and kind.subtitles and _is_text(stream):
         return _Read(out, stream, kind.subtitles), f"{refused}: encoded anew as {kind.subtitles}"
     return None, f"{refused}: left out"
+
+
+def _takes(kind, stream):
+    """Whether a container takes a stream as it is: some say so and refuse it later, so it is tried."""
+    try:
+        with av.open(io.BytesIO(), "w", format=kind.name) as out:
+            out.add_stream_from_template(stream, opaque=True)
+            out.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    return True
 
 
 def _is_text(stream):
@@ -198,7 +219,9 @@ class _Copied:
 
     def packets(self, packet):
         """The new packets for one of the source's, or for None at the end."""
-        return [packet] if packet else []
+        if packet is None or (packet.stream.codec_context.name == "mov_text" and bytes(packet) == b"\0\0"):
+            return []  # such a packet is a pause between subtitles, which the new container makes anew
+        return [packet]
 
 
 class _Heard:
@@ -258,12 +281,13 @@ class _Read:
         return [new]
 
 
-def _placed(packets, video, moved):
+def _placed(packets, video, time_base, shown):
     """Packets of the video, in its stream and moved to its place in time."""
+    parts = time_base / video.time_base
     for packet in packets:
-        packet.pts += moved
-        packet.dts += moved
-        packet.stream = video
+        packet.pts, packet.dts = (int(time * parts + shown / video.time_base) for time in (packet.pts, packet.dts))
+        packet.duration = int(packet.duration * parts)
+        packet.time_base, packet.stream = video.time_base, video
         yield packet
 
 

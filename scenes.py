@@ -1,8 +1,10 @@
 """Where the scene changes, and which frames show the same as the one before.
 
 Both look at luma alone. A cut is where frames across it are less alike than those on either side of it: fast motion is
-fast on both sides, and after a flash things look as they did before.
+fast on both sides, and after a flash things look as they did before. Copies of a frame are looked past.
 """
+
+import itertools
 
 import numpy as np
 
@@ -10,6 +12,7 @@ THRESHOLD = 1.5  # tests/measure_scenes.py says what this finds and what it take
 THUMBNAIL = (18, 32)  # rows, columns: little enough that motion within a scene does not count for much
 NOISE = 3  # levels of 255 by which thumbnails differ for no reason of note
 UNKNOWN_MOTION = 12  # levels by which neighbours may well differ, where there are none to compare with
+STILL = 0.5  # levels by which thumbnails of copies differ at most
 COPY = 2  # levels by which no block of a copy differs from the original: what a codec does to it
 BLOCK = 16  # pixels
 
@@ -26,20 +29,28 @@ def thumbnail(luma):
     return levels
 
 
-def cut_score(before, one, two, after):
-    """How much less alike the frames across are than those on either side.
+def cut_score(around):
+    """How much less alike the frames across are than those on either side, copies aside.
 
     Args:
-        before, one, two, after: four thumbnails in a row; the first and the last may be None.
+        around: an even number of thumbnails in a row; None where there are none.
 
     Returns:
-        Above `THRESHOLD` for a cut between one and two.
+        Above `THRESHOLD` for a cut in the middle.
     """
-    lefts = [frame for frame in (before, one) if frame is not None]
-    rights = [frame for frame in (two, after) if frame is not None]
+    half = len(around) // 2
+    lefts = _distinct(around[half - 1 :: -1])
+    rights = _distinct(around[half:])
     across = min(_difference(left, right) for left in lefts for right in rights)
     beside = [_difference(*pair) for pair in (lefts, rights) if len(pair) == 2]
     return across / (NOISE + max(beside, default=UNKNOWN_MOTION))
+
+
+def _distinct(thumbnails):
+    """The first, and the next that is not as good as the same, if there is one."""
+    first, *others = thumbnails
+    others = (other for other in others if other is not None and _difference(first, other) > STILL)
+    return [first, *itertools.islice(others, 1)]
 
 
 def _difference(one, two):

@@ -5,6 +5,7 @@ lie on a grid of halves, quarters, eighths or sixteenths of the time between two
 the nearest eighth is taken: it is never off by more than a sixteenth of that time.
 """
 
+import collections
 import itertools
 import math
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from decoding import Frame
 
 FACTORS = (2, 4, 8, 16)
 GRID = 8  # parts of the time between two frames, for moments that lie on no grid of up to the largest factor
-LONGEST_RUN = 3  # copies of a frame that motion may be computed across
+FINE_GRID = 16  # likewise, where motion is spread over copies: thirds and sixths are to be even
+LONGEST_RUN = 3  # copies of a frame, itself included, that motion may be computed across
+CONTEXT = LONGEST_RUN  # frames on either side by which a cut is told from motion: there one is that is no copy
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,17 @@ def pairs(frames, last, is_cut=None, is_copy=None):
     Args:
         frames: an iterable of `Frame`.
         last: for how long the last one is shown.
-        is_cut: asked with four frames in a row (the first and the fourth may be None) whether the scene changes
-            between the second and the third.
+        is_cut: asked with two neighbours in the middle of `CONTEXT` more on either side (None where there are no more)
+            whether the scene changes between the two.
         is_copy: asked with two neighbours whether they show the same; if given, copies of a frame, up to three in a
             row, become one `Pair`.
     """
     pending = []  # the frames of the pair so far: one, and its copies
     is_still = False
-    for before, one, two, after in _fours(frames):
+    for around in _surroundings(frames):
+        one, two = around[CONTEXT : CONTEXT + 2]
         pending.append(one)
-        cut = two is not None and is_cut is not None and is_cut(before, one, two, after)
+        cut = two is not None and is_cut is not None and is_cut(around)
         copies = two is not None and not cut and is_copy is not None and is_copy(one, two)
         if copies and not is_still and len(pending) < LONGEST_RUN:
             continue
@@ -77,13 +81,13 @@ def pairs(frames, last, is_cut=None, is_copy=None):
         pending = []
 
 
-def _fours(frames):
-    """Each frame with the one before and the two after; None where there is none."""
-    before = one = two = None
-    for after in itertools.chain(frames, [None, None]):
-        if one is not None:
-            yield before, one, two, after
-        before, one, two = one, two, after
+def _surroundings(frames):
+    """For each frame a list: `CONTEXT` frames before, itself, the next, and as many after that; None where none is."""
+    around = collections.deque([None] * CONTEXT, maxlen=2 * CONTEXT + 2)
+    for frame in itertools.chain(frames, [None] * (CONTEXT + 1)):
+        around.append(frame)
+        if len(around) == around.maxlen and around[CONTEXT] is not None:
+            yield list(around)
 
 
 def multiplied(pairs, factor):
@@ -110,17 +114,18 @@ def resampled(pairs, rate):
 def _instant(pair, time, base):
     if pair.two is None:
         return Instant(time, pair.one, None, Fraction(0), base)
-    share = on_grid((time - pair.one.time) / (pair.two.time - pair.one.time))
+    share = (time - pair.one.time) / (pair.two.time - pair.one.time)
+    share = on_grid(share, GRID if len(pair.times) == 2 else FINE_GRID)
     if pair.is_cut:  # nothing is morphed: the nearer one is shown
         share = Fraction(share > Fraction(1, 2))
     return Instant(time, pair.one, pair.two, share, base)
 
 
-def on_grid(share):
+def on_grid(share, grid=GRID):
     """The share of the way that can be computed, nearest to the one that is wanted."""
     if share.denominator in (1, *FACTORS):
         return share
-    return Fraction(round(share * GRID), GRID)
+    return Fraction(round(share * grid), grid)
 
 
 def between(one, two, share, halfway, known):

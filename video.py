@@ -254,11 +254,10 @@ class Job:
         if source.lost:
             self.note(f"{source.path} is damaged: {source.lost} of {source.count} frames were lost")
 
-    def _is_cut(self, *four):
+    def _is_cut(self, around):
         if self.wishes.scene_threshold is None:
             return False
-        thumbnails = [frame and frame.thumbnail for frame in four]
-        return scenes.cut_score(*thumbnails) > self.wishes.scene_threshold
+        return scenes.cut_score([frame and frame.thumbnail for frame in around]) > self.wishes.scene_threshold
 
     def _write(self, planes, time):
         planes = planes.arrays() if isinstance(planes, _OnItsWay) else planes
