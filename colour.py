@@ -265,7 +265,8 @@ def frame_of(planes, layout, format_name):
     frame = VideoFrame(width, height, layout.format)
     for plane, samples in zip(frame.planes, planes, strict=True):
         lines = np.frombuffer(plane, layout.dtype).reshape(plane.height, -1)
-        lines[: samples.shape[0], : samples.shape[1]] = samples
+        lines[:, : samples.shape[1]] = samples
+        lines[:, samples.shape[1] :] = 0  # beyond the edge libx264 reads, too: it is to make the same of the same
     return frame if format_name == layout.format else frame.reformat(format=format_name)
 
 

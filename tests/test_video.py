@@ -495,7 +495,7 @@ def test_motion_is_spread_over_copies(copies, make_more):
     steps = np.diff(film.levels)[: 8 * copies - 1]
     assert steps == pytest.approx(12 / (2 * copies), abs=0.8)
     kept, _ = make_more(source)
-    assert np.diff(kept.levels)[:3].max() > 1.5 * steps.max()
+    assert np.diff(kept.levels).max() > 5
 
 
 def test_stills_longer_than_three_copies_stand_still(make_more):
@@ -640,3 +640,281 @@ def test_a_picture_that_is_none_is_named(folder, make_more):
     (folder() / "frame 7.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"frames/frame 7.png is not a picture"):
         make_more("frames", "more")
+
+
+# --- Pieces ---
+
+
+@pytest.mark.parametrize("wishes", [{}, {"rate": Fraction(60)}, {"factor": 4}, {"duplicates": "redistribute"}], ids=str)
+def test_pieces_have_together_the_frames_of_the_whole(wishes, make_more):
+    frames = [planes for planes in moving(40, step=1) for _ in range(2 if "duplicates" in wishes else 1)]
+    frames += scenes_of((5,), 80 - len(frames))
+    source = make("in.mkv", frames, 24, "ffv1", sound=["flac"])
+    whole, _ = make_more(source, "whole.mkv", codec="ffv1", **wishes)
+    limits = [None, Fraction(7, 10), Fraction(7, 5), Fraction(14, 5), None]
+    pieces, sound, beginnings = [], [], []
+    for number, (start, end) in enumerate(zip(limits, limits[1:], strict=False)):
+        piece, _ = make_more(source, f"piece{number}.mkv", codec="ffv1", start=start, end=end, **wishes)
+        pieces += piece.planes
+        sound += piece.packets[1]
+        beginnings.append(piece.times[0])
+        if piece.starts[1]:
+            assert abs(piece.starts[1][0]) < 0.11
+    assert beginnings == [0] * 4
+    assert len(pieces) == whole.count
+    for one, two in zip(pieces, whole.planes, strict=True):
+        assert all(np.array_equal(plane, same) for plane, same in zip(one, two, strict=True))
+    assert sound == Film(source).packets[1] == whole.packets[1]
+
+
+def test_a_piece_far_into_a_long_file_is_sought(make_more):
+    """With frames that refer to others, and a picture that is decoded only from a key frame on."""
+    source = make("in.mp4", moving(240, step=1), options={"crf": "10", "g": "30"}, sound=["aac"])
+    whole, _ = make_more(source)
+    piece, notes = make_more(source, "piece.mp4", start=Fraction(7), end=Fraction(8), crf=10)
+    assert notes == []
+    assert piece.count == 50
+    for one, two in zip(piece.planes, whole.planes[350:400], strict=True):
+        assert np.abs(one[0].astype(int) - two[0]).mean() < 2
+    chosen = [packet for packet, time in zip(whole.packets[1], whole.starts[1], strict=True) if 7 <= time < 8]
+    assert piece.packets[1] == chosen
+
+
+def test_subtitles_of_a_piece(make_more):
+    source = make(
+        "in.mkv", grey(range(50, 125)), subtitles=[(0.1, 0.4, "before"), (0.8, 1.4, "into"), (2.5, 2.8, "after")]
+    )
+    film, _ = make_more(source, "out.mkv", start=Fraction(1), end=Fraction(2))
+    assert film.packets[1] == [b"into"]
+    assert film.starts[1] == [0]
+
+
+def test_a_piece_of_nothing(make_more):
+    with pytest.raises(VideoError, match=r"in.mp4 has no frame between the start and the end"):
+        make_more(make("in.mp4", grey([50, 60])), start=Fraction(5))
+    assert [file.name for file in Path().iterdir()] == ["in.mp4"]
+
+
+# --- Broken off, and gone on with ---
+
+WORKER = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import video
+def mean(one, two):
+    time.sleep(0.01)
+    return (one + two) / 2
+video.interpolate("in.mp4", sys.argv[2], mean, resume=True, note=lambda text: None, part_frames=8)
+"""
+
+
+def test_killed_at_ten_moments_and_resumed(make_more):
+    source = make("in.mp4", moving(100), sound=["aac"])
+    video.interpolate(source, "whole.mp4", mean, note=lambda text: None, part_frames=8)
+    words = [sys.executable, "-c", WORKER, str(ROOT)]
+    generator = np.random.default_rng(0)
+    kills = 0
+    for _ in range(100):
+        process = subprocess.Popen([*words, "out.mp4"])
+        if kills < 10:
+            parts, already = Path("out.mp4.partial"), len(list(Path("out.mp4.partial").glob("*.part")))
+            while process.poll() is None and len(list(parts.glob("*.part"))) < already + 1:
+                time.sleep(0.01)
+            time.sleep(generator.uniform(0, 0.15))
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+            assert not Path("out.mp4").exists() or kills >= 10
+        elif process.wait() == 0:
+            break
+    assert kills == 10
+    assert Path("out.mp4").read_bytes() == Path("whole.mp4").read_bytes()
+    assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_pictures_are_resumed_too(folder):
+    folder()
+    given = []
+
+    def breaks_off(one, two):
+        given.append(1)
+        if len(given) == 5:
+            raise KeyboardInterrupt
+        return mean(one, two)
+
+    with pytest.raises(KeyboardInterrupt):
+        video.interpolate("frames", "more", breaks_off, note=given.append)
+    assert not Path("more").exists()
+    assert len(list(Path("more.partial").glob("*.png"))) == 9
+    video.interpolate("frames", "more", breaks_off, resume=True, note=given.append)
+    assert "9 frames of more were finished before" in given
+    assert len(list(Path("more").iterdir())) == 22
+
+
+def broken_off(target, after=20, **arguments):
+    """What is left of a run that Ctrl-C ended after some new frames; and what it said."""
+    notes, calls = [], []
+
+    def breaks_off(one, two):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return mean(one, two)
+
+    with pytest.raises(KeyboardInterrupt):
+        video.interpolate("in.mp4", target, breaks_off, note=notes.append, part_frames=16, **arguments)
+    return notes
+
+
+def test_ctrl_c_leaves_something_to_look_at():
+    make("in.mp4", moving(50), sound=["aac"])
+    notes = broken_off("out.mp4")
+    assert notes == ["what is finished can be seen in out.partial.mp4; --resume goes on from there"]
+    film = Film("out.partial.mp4")
+    assert film.count == 41
+    assert film.streams == [("video", "h264"), ("audio", "aac")]
+    assert 0.7 < film.starts[1][-1] < 0.85
+    video.interpolate("in.mp4", "out.mp4", mean, resume=True, note=notes.append, part_frames=16)
+    assert notes[1:] == ["32 frames of out.mp4 were finished before"]
+    video.interpolate("in.mp4", "whole.mp4", mean, note=notes.append, part_frames=16)
+    assert Path("out.mp4").read_bytes() == Path("whole.mp4").read_bytes()
+    assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_what_was_broken_off_is_not_mixed_with_something_else():
+    make("in.mp4", moving(50))
+    broken_off("out.mp4")
+    for what, arguments in {"wishes": {"wishes": Wishes(factor=4)}, "network": {"recipe": "another"}}.items():
+        with pytest.raises(VideoError, match=f"the unfinished run in out.mp4.partial had another {what}: start over"):
+            video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print, **arguments)
+    state = json.loads(Path("out.mp4.partial/state.json").read_text())
+    assert state["source"] == str(Path("in.mp4").resolve())
+    make("in.mp4", moving(40))
+    with pytest.raises(VideoError, match="had another source's size and time"):
+        video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print)
+    video.interpolate("in.mp4", "out.mp4", mean, part_frames=16, note=print)
+    assert Film("out.mp4").count == 80
+    assert not Path("out.mp4.partial").exists()
+
+
+def test_a_folder_that_is_in_the_way():
+    make("in.mp4", moving(5))
+    Path("out.mp4.partial").mkdir()
+    Path("out.mp4.partial/diary.txt").write_text("mine")
+    with pytest.raises(VideoError, match=r"out.mp4.partial is in the way"):
+        video.interpolate("in.mp4", "out.mp4", mean)
+    assert Path("out.mp4.partial/diary.txt").read_text() == "mine"
+
+
+# --- Faults ---
+
+
+def refused(message, path="in.mp4", target="out.mp4", **wishes):
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(PictureError, match=message) as caught:
+        video.interpolate(path, target, mean, wishes=Wishes(**wishes), note=print)
+    assert "\n" not in str(caught.value)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_what_is_no_video():
+    Path("text.mp4").write_text("no video at all" * 100)
+    Path("empty.mp4").write_bytes(b"")
+    Path("empty").mkdir()
+    refused("missing.mp4 cannot be read: no such file or directory", "missing.mp4")
+    refused("text.mp4 is not a video, or damaged", "text.mp4")
+    refused("empty.mp4 is not a video, or damaged", "empty.mp4")
+    refused("there are no pictures in empty", "empty")
+    refused(r"there are no pictures that match %03d.png in empty", "empty/%03d.png")
+    with av.open("sound.mp4", "w") as out:
+        track = out.add_stream("aac", rate=48000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+        frame.sample_rate = 48000
+        out.mux([*track.encode(frame), *track.encode(None)])
+    refused("sound.mp4 has no video in it", "sound.mp4")
+
+
+def test_targets_that_cannot_be_written():
+    source = make("in.mp4", moving(3))
+    Path("full").mkdir()
+    Path("full/thing").write_text("")
+    refused("in.mp4 is the input: it would be lost", target=source)
+    refused("no/out.mp4 cannot be written: there is no folder no", target="no/out.mp4")
+    refused("full is a folder that is not empty", target="full")
+    refused("the extension .txt is not known: use one of mp4, m4v, mov", target="out.txt")
+    refused("encoder libfoo is not in this build of FFmpeg", codec="libfoo")
+    refused("encoder aac is not for video", codec="aac")
+    refused("encoder ffv1 has no crf", target="out.mkv", codec="ffv1", crf=3)
+    refused("encoder libx264 does not know the pixel format pal8: use one of yuv420p, ", pixel_format="pal8")
+    refused("webm does not take libx264", target="out.webm", codec="libx264")
+    refused("libx264 cannot encode yuv420p of 64x48 with ", preset="sleepy")
+    refused("is a file, which has a rate of its own", input_rate=Fraction(24))
+    source = make("vfr.mp4", moving(3), times=[0, 5, 90], time_base=Fraction(1, 100))
+    refused("has a rate that varies, which avi cannot hold", source, "out.avi")
+
+
+def test_one_frame(make_more):
+    film, notes = make_more(make("in.mp4", grey([60])))
+    assert film.levels == pytest.approx([60, 60], abs=1)
+    assert notes == ["in.mp4 has one frame: there is nothing between"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_truncated_in_the_middle(suffix, make_more):
+    """What there is is used; how much is lost is said where the file tells how much there was."""
+    # Random pictures, for files long enough to be cut.
+    generator = np.random.default_rng(0)
+    frames = [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(40)]
+    if suffix == "mp4":
+        make("whole.mp4", frames)
+        with av.open("whole.mp4") as old, av.open("in.mp4", "w", options={"movflags": "faststart"}) as new:
+            stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+            for packet in old.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    new.mux(packet)
+    else:
+        make("in.mkv", frames)
+    os.truncate(f"in.{suffix}", os.path.getsize(f"in.{suffix}") // 2)
+    film, notes = make_more(f"in.{suffix}", scene_threshold=None)
+    assert 30 < film.count < 50
+    lost = [note for note in notes if "lost" in note]
+    if suffix == "mp4":
+        assert lost == [f"in.mp4 is damaged: {40 - film.count // 2} of 40 frames were lost"]
+
+
+def test_corrupt_packets(make_more):
+    """A frame that is lost is held, so that sound stays in time."""
+    source = make("whole.mkv", moving(30), codec="ffv1", options={"slices": "4", "slicecrc": "1"})
+    with av.open(source) as old, av.open("in.mkv", "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            damaged = av.Packet(b"\xff" * 5 if number in (10, 11) else bytes(packet))
+            damaged.pts, damaged.dts, damaged.time_base = packet.pts, packet.dts, packet.time_base
+            damaged.is_keyframe, damaged.stream = packet.is_keyframe, stream
+            new.mux(damaged)
+    film, notes = make_more("in.mkv")
+    assert film.count == 60
+    assert notes == ["in.mkv is damaged: 2 of 30 frames were lost"]
+
+
+def test_a_size_that_changes(make_more):
+    parts = [make("one.ts", moving(5)), make("two.ts", moving(5, 80, 64))]
+    Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
+    refused("in.ts changes its size from 64x48 to 80x64 after 5 frames", "in.ts")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_memory_does_not_grow_with_length():
+    script = (
+        "import sys, resource; sys.path.insert(0, sys.argv[1]); import video\n"
+        "video.interpolate(sys.argv[2], 'out.mp4', lambda one, two: (one + two) / 2)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for count in (30, 600):
+        make(
+            "in.mp4", moving(count % 97 + 30, 320, 240, 1) * (count // 30), options={"crf": "30", "preset": "ultrafast"}
+        )
+        words = [sys.executable, "-c", script, ROOT, "in.mp4"]
+        peaks.append(int(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+    assert peaks[1] < 1.05 * peaks[0]
