@@ -163,7 +163,7 @@ class VideoFile:
         else:
             times.sort()
             if container.format.name == "avi" and len(times) > 1:
-                # Times are numbers, and one that is missing is an empty packet, which says: the same frame again. Before
+                # Times are numbers; one that is missing is an empty packet, which says: the same frame again. Before
                 # the first frame it is there for sound that begins earlier; that frame comes with a wrong number.
                 times[0] = max(times[0], times[1] - 1)
                 unseen = times[0]

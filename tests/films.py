@@ -37,7 +37,7 @@ def frame_of(planes, pixel_format):
 
 def make(
     path, frames, rate=25, codec="libx264", pixel_format="yuv420p", times=None, time_base=None, options=None,
-    sound=(), subtitles=None, metadata=None, chapters=None, configure=None, mark=None, format=None,
+    sound=(), subtitles=None, metadata=None, chapters=None, configure=None, mark=None,
 ):  # fmt: skip
     """Writes a video.
 
@@ -50,7 +50,7 @@ def make(
     """
     rate = Fraction(rate)
     time_base = time_base or 1 / rate
-    with av.open(str(path), "w", format=format) as out:
+    with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=rate)
         video.width, video.height = frames[0][0].shape[1], frames[0][0].shape[0]
         video.pix_fmt = pixel_format
