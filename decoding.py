@@ -176,7 +176,8 @@ class VideoFile:
         announced = max(0, stream.frames - unseen)
         if self.rate:
             if (tag := stream.metadata.get("DURATION")) and not self._numbered:  # Matroska's, of this stream alone
-                announced = max(announced, round((seconds(tag) - self.origin) * self.rate))
+                with contextlib.suppress(ValueError):  # it may be anything
+                    announced = max(announced, round((seconds(tag) - self.origin) * self.rate))
             self.time_base = 1 / self.rate
             self.last = 1 / self.rate
         else:

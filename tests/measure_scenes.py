@@ -40,7 +40,9 @@ def main():
     def luma(row):
         if row["clip"] not in known:
             known.clear()  # one clip at a time is enough to hold
-            known[row["clip"]] = [frame.luma for frame in VideoFile(options.clips / options.pack / row["clip"]).frames()]
+            known[row["clip"]] = [
+                frame.luma for frame in VideoFile(options.clips / options.pack / row["clip"]).frames()
+            ]
         return known[row["clip"]]
 
     cuts = []
