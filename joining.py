@@ -78,7 +78,7 @@ def join(target, source, encoding, parts, end, span, sound=True):
         sound: whether to take the source's.
 
     Raises:
-        VideoError: the disk or the container refuses.
+        VideoError: the disk or the container refuses; says why, not what.
     """
     try:
         with (
@@ -92,7 +92,7 @@ def join(target, source, encoding, parts, end, span, sound=True):
             for packet in _by_time(pictures, _other_packets(container, source, others, span)):
                 out.mux(packet)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{target} cannot be written: {reason(error)}") from error
+        raise VideoError(reason(error)) from error
 
 
 def _opened(source):

@@ -264,10 +264,14 @@ class Job:
         try:
             self.parts.write(planes, None if self.to_pictures else self._tick(time))
         except OSError as error:
-            raise VideoError(
-                f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
-            ) from error
+            raise self._kept(error) from error
         self.reached = time
+
+    def _kept(self, error):
+        """What is said when the target cannot be written, as on a full disk."""
+        return VideoError(
+            f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
+        )
 
     def _tick(self, time):
         return round((time - self.began) * self.stretch / self.encoding.time_base)
@@ -290,7 +294,11 @@ class Job:
             return
         self.ended = self.reached
         self.parts.close()
-        self._join(self.partial)
+        try:
+            self._join(self.partial)
+        except VideoError as error:
+            self.note(f"{self.partial} cannot be written: {error}; --resume goes on all the same")
+            return
         self.note(f"what is finished can be seen in {self.partial}; --resume goes on from there")
 
     def leave(self):
@@ -300,14 +308,14 @@ class Job:
 
     def finish(self):
         """Puts the target in its place."""
-        if not self.to_pictures:
-            self._join(self.target)
-            self.partial.unlink(missing_ok=True)
-        else:
-            try:
+        try:
+            if self.to_pictures:
                 self.parts.move(self.target)
-            except OSError as error:
-                raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
+            else:
+                self._join(self.target)
+                self.partial.unlink(missing_ok=True)
+        except (VideoError, OSError) as error:
+            raise self._kept(error) from error
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _join(self, path):
