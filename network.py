@@ -434,15 +434,21 @@ class Interpolator:
         if differing:
             white = _WHITE[one.dtype]
             pair = (frames[differing].to(self.device, torch.float32) / white for frames in (one, two))
-            with torch.inference_mode():
-                between = self._between(*pair).clamp(0, 1) * white
-                between = (between.round() if white > 1 else between).to(one.device, one.dtype)
+            between = self.between(*pair) * white
+            between = (between.round() if white > 1 else between).to(one.device, one.dtype)
             for index, result in zip(differing, between, strict=True):
                 results[index] = result
         return restore(torch.stack(results) if results else one)
 
+    @torch.inference_mode()
+    def between(self, one, two):
+        """The same for tensors (N, 1 to 4, H, W), float32, range [0, 1], on `device`, which are known to differ.
+
+        On a GPU nothing waits for the result: the call returns when the work is queued.
+        """
+        return self._between(one, two).clamp(0, 1)
+
     def _between(self, one, two):
-        """(N, 1 to 4, H, W), float32, as `__call__` takes them, to the same, not clamped."""
         channels = one.shape[1]
         if channels < 3:  # grey: the network sees three times the same
             spread, gather = [0, 0, 0, *range(1, channels)], [0, *range(3, 2 + channels)]

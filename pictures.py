@@ -96,6 +96,39 @@ def read(path):
         raise PictureError(f"{path} cannot be read: {_reason(error)}") from error
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a file's header says about the `Picture` in it."""
+
+    width: int
+    height: int
+    is_colour: bool
+    has_alpha: bool
+    is_deep: bool
+
+
+def look(path):
+    """The `Look` of a picture, without decoding it where that can be.
+
+    Raises:
+        PictureError: as `read`.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) > 4:
+                width, height = height, width
+            if image.mode not in ("I", "F"):
+                deep = ";16" in image.mode or ";16" in str(image.tile)
+                grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;")
+                return Look(width, height, not grey, image.has_transparency_data, deep)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        pass  # what is wrong, if anything is, is said on reading
+    picture = read(path)
+    height, width = picture.pixels.shape[:2]
+    return Look(width, height, not picture.is_grey, picture.has_alpha, picture.pixels.dtype == np.uint16)
+
+
 def _reason(error):
     """What an exception says, as the end of a sentence."""
     reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
@@ -170,10 +203,11 @@ def alike(one, two):
     alpha = one.has_alpha or two.has_alpha
     dtype = np.result_type(one.pixels, two.pixels)
     profiles = [picture.icc_profile for picture in (one, two) if picture.icc_profile and picture.is_grey == grey]
-    return tuple(_as(picture, grey, alpha, dtype, profiles[0] if profiles else None) for picture in (one, two))
+    return tuple(as_kind(picture, grey, alpha, dtype, profiles[0] if profiles else None) for picture in (one, two))
 
 
-def _as(picture, grey, alpha, dtype, profile):
+def as_kind(picture, grey, alpha, dtype, profile):
+    """A picture with channels and a depth that lose nothing of it: not less than its own."""
     pixels = picture.pixels.astype(dtype)
     if dtype != picture.pixels.dtype:
         pixels *= 257  # 255 becomes 65535

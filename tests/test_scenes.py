@@ -1,0 +1,48 @@
+"""Cuts, motion, flashes and copies, on thumbnails of synthetic scenes."""
+
+import numpy as np
+import pytest
+from films import moving
+
+import scenes
+from timing import CONTEXT
+
+
+def score(lumas, number):
+    """Of the pair `number`, `number` + 1 among frames in a row."""
+    thumbnails = [scenes.thumbnail(luma.astype(np.uint8)) for luma in lumas]
+    padded = [None] * CONTEXT + thumbnails + [None] * CONTEXT
+    return scenes.cut_score(padded[number : number + 2 * CONTEXT + 2])
+
+
+def lumas(count, step=2, seed=0):
+    return [planes[0] for planes in moving(count, 128, 96, step, seed)]
+
+
+def test_a_hundred_cuts_are_found():
+    for seed in range(100):
+        frames = lumas(12, seed=seed) + lumas(12, seed=seed + 1000)
+        assert score(frames, 11) > scenes.THRESHOLD
+        assert max(score(frames, number) for number in range(23) if number != 11) < scenes.THRESHOLD
+
+
+@pytest.mark.parametrize("step", [1, 4, 8, 16])
+def test_motion_is_no_cut(step):
+    frames = lumas(12, step)
+    assert max(score(frames, number) for number in range(11)) < scenes.THRESHOLD
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_animation_on_twos_and_threes_has_no_cuts(copies):
+    frames = [luma for luma in lumas(8, 8) for _ in range(copies)]
+    assert max(score(frames, number) for number in range(len(frames) - 1)) < scenes.THRESHOLD
+
+
+def test_copies():
+    luma = np.random.default_rng(0).integers(0, 255, (50, 70)).astype(np.uint8)
+    noisy = np.clip(luma.astype(int) + np.random.default_rng(1).integers(-1, 2, luma.shape), 0, 255).astype(np.uint8)
+    moved = luma.copy()
+    moved[:8, :8] = 255 - moved[:8, :8]
+    assert scenes.is_copy(luma, noisy)
+    assert not scenes.is_copy(luma, moved)
+    assert scenes.is_copy(luma.astype(np.uint16) * 257, noisy.astype(np.uint16) * 257)

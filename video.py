@@ -1,0 +1,414 @@
+"""Videos with more frames: decoding, the stream of new frames, encoding.
+
+    from network import Interpolator
+    from video import Wishes, interpolate
+    network = Interpolator(model="lf")
+    interpolate("in.mp4", "out.mp4", network.between, network.device, Wishes(factor=2))
+
+Decoding, the network and encoding work at the same time, in streams of frames with short queues between them: memory
+does not grow with the length of the video. This file ties together what the others do:
+
+    decoding -> timing (with scenes) -> Renderer (with colour) -> encoding -> joining
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import encoding
+import joining
+import scenes
+import timing
+from decoding import VideoError, open_source, reason
+from files import replacing
+from threads import Behind, ahead
+
+STATE = "state.json"
+QUEUE = 4  # frames that are decoded, or wait to be encoded, beyond the one at hand
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted of a new video.
+
+    Attributes:
+        factor: 2, 4, 8 or 16 frames for each one of the source.
+        rate: instead, frames per second, as a Fraction.
+        slow_motion: keep the source's rate; the video becomes `factor` times as long, without sound.
+        start, end: the piece of the source to take, in seconds from its first frame, as Fractions. A frame belongs to
+            the piece in which the frame of the source is shown that it follows.
+        scene_threshold: what score is a cut, across which nothing is morphed; None for no cut at all.
+        duplicates: "keep", or "redistribute" to spread motion over runs of up to three copies of a frame.
+        deinterlace: whether to make whole frames of interlaced ones.
+        input_rate: frames per second of pictures.
+        codec, crf, preset, pixel_format: of the encoder; None for what suits the target.
+    """
+
+    factor: int = 2
+    rate: Fraction | None = None
+    slow_motion: bool = False
+    start: Fraction | None = None
+    end: Fraction | None = None
+    scene_threshold: float | None = scenes.THRESHOLD
+    duplicates: str = "keep"
+    deinterlace: bool = True
+    input_rate: Fraction | None = None
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+
+
+def interpolate(
+    path, target, between, device="cpu", wishes=Wishes(), resume=False, recipe="", note=print, progress=None,
+    part_frames=encoding.PART_FRAMES,
+):  # fmt: skip
+    """Makes a video with more frames.
+
+    Args:
+        path: a video file, a folder of pictures, or a pattern such as frames/%05d.png.
+        target: likewise; replaced if it is a file, whole or not at all.
+        between: makes the frame halfway between two: tensors (1, 3 or 4, H, W), float32, RGB, range [0, 1], on
+            `device`, to the same. `Interpolator.between` is one.
+        resume: go on where an earlier call with the same arguments was broken off.
+        recipe: what `between` is, in words; a run that is resumed must have the same.
+        note: called with a phrase that the user should know.
+        progress: called with (frames of the source that are done, of how many, new frames so far).
+        part_frames: in each part; see encoding.py.
+
+    Raises:
+        VideoError, PictureError: the source or the target is not to be had. What was finished is kept beside the
+            target, in a folder with .partial in its name.
+        KeyboardInterrupt: likewise; and if there is something to look at, in a file with .partial in its name.
+    """
+    job = Job(Path(path), Path(target), wishes, note, part_frames)
+    job.begin(resume, recipe)
+    try:
+        job.render(Renderer(job.source, job.layout, between, device), progress)
+    except KeyboardInterrupt:
+        job.show()
+        raise
+    except Exception:
+        job.leave()
+        raise
+    job.finish()
+
+
+class Job:
+    """One call of `interpolate`: what is wanted, from what, where it goes, and how far it has come."""
+
+    def __init__(self, path, target, wishes, note, part_frames):
+        self.target = target
+        self.wishes = wishes
+        self.note = note
+        self.part_frames = part_frames
+        self.to_pictures = encoding.is_pictures(target)
+        self.stretch = wishes.factor if wishes.slow_motion else 1
+        self._check_target(path)
+        self.source = open_source(path, wishes.input_rate, wishes.deinterlace)
+        if self.source.interlaced:
+            doing = "its frames are deinterlaced" if wishes.deinterlace else "its frames are taken as they are"
+            note(f"{path} is interlaced: {doing}")
+        self.work = target.with_name(f"{target.name}.partial")
+        self.partial = target.with_name(f"{target.stem}.partial{target.suffix}")
+        self.began = self.ended = self.reached = None  # in seconds from the source's first frame, once that is known
+
+    def _check_target(self, path):
+        """Says early what would keep the target from being written."""
+        target = self.target
+        folder = target.absolute().parent
+        if self.to_pictures and not target.is_dir() and encoding.is_pattern(target) and not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise VideoError(f"{target} cannot be written: there is no folder {target.parent}")
+        if not os.access(folder, os.W_OK):
+            raise VideoError(f"{target} cannot be written: no permission to write to {target.parent}")
+        if target.exists() and path.exists() and os.path.samefile(path, target):
+            raise VideoError(f"{target} is the input: it would be lost")
+        if encoding.is_pattern(target) and target.parent.is_dir() and encoding.present(target):
+            raise VideoError(f"there are pictures that match {target}: remove them, or choose another name")
+        if target.is_dir() and any(target.iterdir()):
+            raise VideoError(f"{target} is a folder that is not empty: choose another name")
+        if self.to_pictures and (self.wishes.codec or self.wishes.crf is not None or self.wishes.pixel_format):
+            raise VideoError(f"{target} is for pictures, which have no codec")
+
+    @property
+    def rate(self):
+        """Frames per second of the new video; None if they vary."""
+        if self.wishes.rate or self.source.rate is None:
+            return self.wishes.rate
+        return self.source.rate * self.wishes.factor / self.stretch
+
+    @property
+    def expected(self):
+        """About how many frames the new video has."""
+        length = self.source.length
+        share = (min(self.wishes.end or length, length) - min(self.wishes.start or 0, length)) / length
+        if self.wishes.rate:
+            return round(length * share * self.wishes.rate)
+        return round(self.source.count * self.wishes.factor * share)
+
+    def begin(self, resume, recipe):
+        """Chooses the encoding, and finds what an earlier run left.
+
+        Raises:
+            VideoError: there is no such encoding, or the earlier run was another one.
+        """
+        if self.to_pictures:
+            self.layout = chosen = encoding.picture_layout(self.target, self.source)
+        else:
+            chosen = self.encoding = self._encoding()
+            self.layout = chosen.layout
+        path = self.source.path
+        stat = path.stat() if path.is_file() else None
+        self._claim(
+            {
+                "source": str(path.resolve()),
+                "source's size and time": [stat.st_size, stat.st_mtime_ns] if stat else None,
+                "wishes": {name: str(value) for name, value in asdict(self.wishes).items()},
+                "encoding": repr(chosen),
+                "length of parts": self.part_frames,
+                "network": recipe,
+            },
+            resume,
+        )
+        if self.to_pictures:
+            self.parts = encoding.PictureFolder(self.work, self.target, self.source.icc_profile, self.note)
+        else:
+            self.parts = encoding.Parts(self.work, self.encoding, self.part_frames)
+        if resume:
+            self.note(f"{self.parts.done} frames of {self.target} were finished before")
+
+    def _encoding(self):
+        wishes, source, rate = self.wishes, self.source, self.rate
+        if rate is None and self.target.suffix.lower() == ".avi":
+            raise VideoError(f"{source.path} has a rate that varies, which avi cannot hold: use mp4 or mkv, or --fps")
+        time_base = 1 / rate if rate else source.time_base * self.stretch / wishes.factor
+        chosen, notes = encoding.choose(
+            self.target, source, time_base, rate or source.count * wishes.factor / (source.length * self.stretch),
+            wishes.codec, wishes.crf, wishes.preset, wishes.pixel_format,
+        )  # fmt: skip
+        notes += joining.check(source, chosen, self._span(), sound=not wishes.slow_motion)
+        for phrase in notes:
+            self.note(phrase)
+        return chosen
+
+    def _claim(self, state, resume):
+        """Makes the folder of the parts, or takes that of an earlier run."""
+        file = self.work / STATE
+        if resume and file.exists():
+            try:
+                earlier = json.loads(file.read_text())
+            except ValueError:
+                earlier = {}
+            for name, value in state.items():
+                if earlier.get(name) != value:
+                    raise VideoError(
+                        f"the unfinished run in {self.work} had another {name}: start over without --resume"
+                    )
+            return
+        if self.work.exists() and not file.exists() and any(self.work.iterdir()):
+            raise VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=encoding.is_pattern(self.target))
+        with replacing(file) as beside:
+            beside.write_text(json.dumps(state, indent=1))
+
+    def render(self, renderer, progress=None):
+        """Computes and encodes every frame that is not there yet."""
+        wishes, source = self.wishes, self.source
+        start = wishes.start or Fraction(0)
+        frames = ahead(_looked_at(source.frames(start), wishes.scene_threshold), QUEUE)
+        copies = None if wishes.duplicates == "keep" else lambda one, two: scenes.is_copy(one.luma, two.luma)
+        pairs = timing.pairs(frames, source.last, self._is_cut, copies)
+        plan = timing.resampled(pairs, wishes.rate) if wishes.rate else timing.multiplied(pairs, wishes.factor)
+        number = 0
+        with contextlib.closing(frames), Behind(self._write, QUEUE) as encoder:
+            for instant in plan:
+                if instant.base < start:
+                    continue
+                if wishes.end is not None and instant.base >= wishes.end:
+                    self.ended = instant.base
+                    break
+                if self.began is None:
+                    self.began = instant.time
+                if number < self.parts.done:
+                    self.reached = instant.time
+                else:
+                    encoder.put(renderer.planes(instant), instant.time)
+                number += 1
+                if progress:
+                    progress(number, self.expected)
+        if not number:
+            raise VideoError(f"{source.path} has no frame between the start and the end that were asked for")
+        self.parts.close()
+        if number == 2 and instant.one.time == 0:
+            self.note(f"{source.path} has one frame: there is nothing between")
+        if source.lost:
+            self.note(f"{source.path} is damaged: {source.lost} of {source.count} frames were lost")
+
+    def _is_cut(self, around):
+        if self.wishes.scene_threshold is None:
+            return False
+        return scenes.cut_score([frame and frame.thumbnail for frame in around]) > self.wishes.scene_threshold
+
+    def _write(self, planes, time):
+        planes = planes.arrays() if isinstance(planes, _OnItsWay) else planes
+        try:
+            self.parts.write(planes, None if self.to_pictures else self._tick(time))
+        except OSError as error:
+            raise self._kept(error) from error
+        self.reached = time
+
+    def _kept(self, error):
+        """What is said when the target cannot be written, as on a full disk."""
+        return VideoError(
+            f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
+        )
+
+    def _tick(self, time):
+        return round((time - self.began) * self.stretch / self.encoding.time_base)
+
+    def _span(self):
+        """The piece of the source that is in the new video, as joining.py wants it."""
+        source = self.source
+        if not self.began:  # None before anything is rendered, 0 at the source's beginning
+            shift = -max(Fraction(0), source.start) * self.stretch
+            return joining.Span(None, self._end(), shift, self.stretch, source.origin * self.stretch + shift)
+        start = source.origin + self.began
+        return joining.Span(start, self._end(), -start * self.stretch, self.stretch, Fraction(0))
+
+    def _end(self):
+        return None if self.ended is None else self.source.origin + self.ended
+
+    def show(self):
+        """Makes what is finished something to look at, under a name of its own."""
+        if self.reached is None or self.to_pictures:
+            return
+        self.ended = self.reached
+        self.parts.close()
+        try:
+            self._join(self.partial)
+        except VideoError as error:
+            self.note(f"{self.partial} cannot be written: {error}; --resume goes on all the same")
+            return
+        self.note(f"what is finished can be seen in {self.partial}; --resume goes on from there")
+
+    def leave(self):
+        """After an error: nothing stays behind that is of no use to a later run."""
+        if not self.parts.done:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def finish(self):
+        """Puts the target in its place."""
+        try:
+            if self.to_pictures:
+                self.parts.move(self.target)
+            else:
+                self._join(self.target)
+                self.partial.unlink(missing_ok=True)
+        except (VideoError, OSError) as error:
+            raise self._kept(error) from error
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _join(self, path):
+        ended = self.source.length if self.ended is None else self.ended
+        sound = not self.wishes.slow_motion
+        joining.join(path, self.source, self.encoding, self.parts, self._tick(ended), self._span(), sound)
+
+
+def _looked_at(frames, scene_threshold):
+    """The same frames; what is found out about each is found out here, beside the work of the network."""
+    for frame in frames:
+        if scene_threshold is not None:
+            _ = frame.thumbnail  # which is kept
+        yield frame
+
+
+class Renderer:
+    """Makes the planes of new frames.
+
+    Args:
+        source: as decoding.py gives it.
+        layout: what planes are to be made, a `Layout` or `Pixels`.
+        between, device: see `interpolate`.
+    """
+
+    def __init__(self, source, layout, between, device):
+        self.source = source
+        self.layout = layout
+        self.between = between
+        self.device = torch.device(device)
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._rgb = {}  # of the frames of the pair at hand: each is converted once
+        self._pair = None
+
+    def planes(self, instant):
+        """The planes of an `Instant`, as arrays or `_OnItsWay` from a GPU."""
+        one, two, share = instant.one, instant.two, instant.share
+        if share == 0 or one.same_as(two):
+            return self._original(one)
+        if share == 1:
+            return self._original(two)
+        if self._pair != (one, two):
+            self._pair, self._known = (one, two), {}
+            self._rgb = {frame: rgb for frame, rgb in self._rgb.items() if frame in self._pair}
+        frames = timing.between(self._to_rgb(one), self._to_rgb(two), share, self._halfway, self._known)
+        return self._from_rgb(frames)
+
+    def _original(self, frame):
+        if self.layout == self.source.layout:
+            return frame.planes
+        return self._from_rgb(self._to_rgb(frame))
+
+    def _halfway(self, one, two):
+        """What RGB cannot hold, such as brighter than white, is beyond the network: it is averaged."""
+        seen = [frames.clamp(0, 1) for frames in (one, two)]
+        return self.between(*seen) + (one - seen[0] + two - seen[1]) / 2
+
+    def _to_rgb(self, frame):
+        if frame not in self._rgb:
+            self._rgb[frame] = self.source.layout.to_rgb([self._upload(plane) for plane in frame.planes])
+        return self._rgb[frame]
+
+    def _from_rgb(self, frames):
+        if frames.shape[1] == 4 and not self.layout.alpha:
+            alpha = frames[:, 3:]
+            frames = frames[:, :3] * alpha + (1 - alpha)  # on white, as pictures are put
+        planes = self.layout.from_rgb(frames, self.source.height, self.source.width)
+        return _OnItsWay(planes, self._copies) if self._copies else [plane.numpy() for plane in planes]
+
+    def _upload(self, plane):
+        plane = torch.from_numpy(np.ascontiguousarray(plane))
+        if not self._copies:
+            return plane
+        with torch.cuda.stream(self._copies):
+            there = plane.pin_memory().to(self.device, non_blocking=True)
+        now = torch.cuda.current_stream(self.device)
+        now.wait_stream(self._copies)
+        there.record_stream(now)
+        return there
+
+
+class _OnItsWay:
+    """Planes that are being copied from a GPU, while it goes on with the next."""
+
+    def __init__(self, planes, copies):
+        copies.wait_stream(torch.cuda.current_stream(planes[0].device))
+        with torch.cuda.stream(copies):
+            self._planes = [torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True) for plane in planes]
+            for plane, there in zip(self._planes, planes, strict=True):
+                plane.copy_(there, non_blocking=True)
+                there.record_stream(copies)
+            self._arrived = copies.record_event()
+
+    def arrays(self):
+        self._arrived.synchronize()
+        return [plane.numpy() for plane in self._planes]
