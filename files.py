@@ -1,10 +1,14 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the error for those that are of no use."""
 
 import contextlib
 import os
 import secrets
 import shutil
 from pathlib import Path
+
+
+class DataError(ValueError):
+    """Something of the user's that cannot be had, read or used; the message names it and says why."""
 
 
 @contextlib.contextmanager
