@@ -66,9 +66,7 @@ class Batches:
         self.triplets = int((weights * (shortest >= self.size) > 0).sum())
         if not self.triplets:
             if (shortest < self.size).all():
-                raise ClipError(
-                    f"all frames are too small: crops of {crop} need {self.size} pixels; try a smaller --crop"
-                )
+                raise ClipError(f"all frames are too small: --crop {crop} needs {self.size} pixels of height and width")
             raise ClipError("nothing moves in these clips: there is nothing to learn from")
         if synthetic and not self.chances[1][-1]:
             needed = self.size + 2 * SURROUNDINGS

@@ -313,6 +313,7 @@ class Run:
                     )
         if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
             ranks.wait()
+        options.out.mkdir(parents=True, exist_ok=True)
         cache = options.cache or options.out / "frames"
         footage = Footage(options.data, cache, self._show_decoding)
         held_out = Footage(options.held_out, cache, self._show_decoding) if options.held_out else None
@@ -328,8 +329,8 @@ class Run:
         self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
         self.proxy = Batches(held_out, recipe.crop, device=place, plain=True) if held_out else None
         self.say(
-            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, {self.batches.triplets} "
-            f"triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {place}, kept in {footage.path}"
+            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
+            f"{self.batches.triplets} triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {place}, from {footage.path}"
         )
         features = recipe.features if recipe.model == "lf" else None
         self.trainer = Trainer(
@@ -409,8 +410,8 @@ class Run:
     def _begin_report(self):
         self.reported, self.reported_step, self.clock = time.monotonic(), self.trainer.step, Clock(self.device)
 
-    def _report(self, proxy=None):
-        """Prints and logs how it goes since the last report."""
+    def _report(self, measure=False):
+        """Prints and logs how it goes since the last report; with the proxy, if there is one, where it is asked for."""
         steps = self.trainer.step - self.reported_step
         if steps:
             *sums, skipped = self.trainer.take_sums()
@@ -419,6 +420,7 @@ class Run:
             minutes = (self.spent + time.monotonic() - self.started) / 60
             speed = steps * self.total / seconds
             self.bad_reports = self.bad_reports + 1 if skipped > BAD_SHARE * steps else 0
+            proxy = self.trainer.proxy(self.proxy, PROXY, self.recipe.batch) if measure and self.proxy else None
             rate = self.trainer.optimizer.param_groups[0]["lr"]
             values = (self.trainer.step, minutes, self.trainer.step * self.total, rate, loss, error, averaging, proxy)
             self.log.add(dict(zip(COLUMNS, (*values, speed, data_share, int(skipped)), strict=True)))
@@ -438,7 +440,7 @@ class Run:
     def _keep(self):
         """Reports, with the proxy; and writes checkpoint and weights, unless something is wrong with them."""
         trainer = self.trainer
-        self._report(trainer.proxy(self.proxy, PROXY, self.recipe.batch) if self.proxy else None)
+        self._report(measure=True)
         if not self.bad_reports:
             now = time.monotonic()
             spent, trained = self.spent + now - self.started, self.trained + now - self.began

@@ -7,6 +7,7 @@ and the exponential moving average of the weights, which is what is shipped.
 
 import copy
 import datetime
+import io
 import json
 import math
 import struct
@@ -161,8 +162,10 @@ class Trainer:
     def save(self, path, **more):
         """Writes a checkpoint, from which training goes on as if nothing had happened."""
         state = {name: getattr(self, name).state_dict() for name in _PARTS}
+        content = io.BytesIO()  # written at once: PyTorch hides what goes wrong with a file, such as a full disk
+        torch.save({"format": CHECKPOINT_FORMAT, "step": self.step, **state, **more}, content)
         with replacing(path) as part:
-            torch.save({"format": CHECKPOINT_FORMAT, "step": self.step, **state, **more}, part)
+            part.write_bytes(content.getbuffer())
 
     def load(self, checkpoint):
         """Takes over a checkpoint as `read_checkpoint` returns it."""

@@ -63,7 +63,8 @@ class Log:
         draw = ImageDraw.Draw(picture)
         draw.font = ImageFont.load_default(13)
         for number, (title, names) in enumerate(PANELS):
-            _draw_panel(draw, number * HEIGHT, title, {name: self._curve(name) for name in names})
+            curves = {name: self._curve(name) for name in names}
+            _draw_panel(draw, number * HEIGHT, title, curves, self.rows[-1]["minutes"])
         with replacing(self.picture) as part:
             picture.save(part, "PNG")
 
@@ -71,23 +72,23 @@ class Log:
         return [(row["minutes"], row[name]) for row in self.rows if row[name] is not None]
 
 
-def _draw_panel(draw, top, title, curves):
-    """Curves (name -> points) against minutes, in the panel whose upper edge is `top`."""
+def _draw_panel(draw, top, title, curves, end):
+    """Curves (name -> points) against minutes, from 0 to `end`, in the panel whose upper edge is `top`."""
     left, right, upper, lower = MARGIN, WIDTH - 20, top + 30, top + HEIGHT - 30
     draw.text((left, top + 8), title, "black")
     points = [point for curve in curves.values() for point in curve]
     if not points:
         draw.text((left, upper + 8), "not measured yet", "#999999")
         return
-    (first, least), (last, most) = (tuple(map(pick, zip(*points, strict=True))) for pick in (min, max))
-    last, most = max(last, first + 1e-9), most if most > least else least + 1
+    values = [value for _, value in points]
+    least, most = min(values), max(values)
+    most = most if most > least else least + 1
 
     def place(minutes, value):
-        x = left + (minutes - first) / (last - first) * (right - left)
-        return x, lower - (value - least) / (most - least) * (lower - upper)
+        return left + minutes / end * (right - left), lower - (value - least) / (most - least) * (lower - upper)
 
     for part in range(5):
-        minutes, value = first + part / 4 * (last - first), least + part / 4 * (most - least)
+        minutes, value = part / 4 * end, least + part / 4 * (most - least)
         x, y = place(minutes, value)
         draw.line([(left, y), (right, y)], "#dddddd")
         draw.text((left - 6, y), f"{value:.4g}", "#555555", anchor="rm")
