@@ -13,6 +13,7 @@ from torch import distributed
 from files import DataError
 
 PATIENCE = timedelta(seconds=25)  # after which a process that does not answer counts as dead
+WRITING = timedelta(minutes=10)  # for which the others wait while one measures and writes; death they see at once
 SETTING_UP = timedelta(days=1)  # decoding films takes as long as it takes; torchrun sees who dies meanwhile
 
 
@@ -38,10 +39,11 @@ class Ranks:
 
     def __enter__(self):
         if self.count > 1:
-            distributed.init_process_group("gloo", timeout=SETTING_UP)
+            distributed.init_process_group("gloo", timeout=PATIENCE)
+            self.preparations = distributed.new_group(backend="gloo", timeout=SETTING_UP)
             # Gradients go from GPU to GPU where there are some; what is agreed on never makes a GPU wait.
             self.gradients = distributed.new_group(backend=self._backend(), timeout=PATIENCE)
-            self.words = distributed.new_group(backend="gloo", timeout=PATIENCE)
+            self.words = distributed.new_group(backend="gloo", timeout=WRITING)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -59,7 +61,7 @@ class Ranks:
     def wait(self):
         """Returns when all have come here."""
         if self.count > 1:
-            distributed.barrier()
+            distributed.barrier(group=self.preparations)
 
     def parallel(self, network):
         """The network with gradients that are the means over all processes."""

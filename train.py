@@ -111,7 +111,7 @@ def parse(argv):
         type=within(float, 0.01),
         metavar="M",
         help="wall clock for everything, decoding included; the schedule fits itself to it; "
-        f"default: {RECIPE['minutes']:g}",
+        f"default: {RECIPE['minutes']}",
     )
     budget.add_argument("--steps", type=within(int, 1), metavar="N", help="a number of steps instead")
     parser.add_argument(

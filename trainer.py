@@ -24,6 +24,7 @@ WARM_UP = 0.05  # share of the schedule in which the learning rate rises
 AVERAGE_EVERY = 4  # steps
 CLIP = 1.0  # norm of the gradient, at most
 WEIGHT_DECAY = 1e-4
+EPS = 1e-12  # far below the gradients of deep layers, which are 1e-7 at the start
 CHECKPOINT_FORMAT = 1
 
 
@@ -49,7 +50,7 @@ def averaging_network(seed):
             nn.init.zeros_(module.bias)
     for head in (network.vertical1, network.vertical2, network.horizontal1, network.horizontal2):
         with torch.no_grad():
-            head[-1].weight.mul_(0.003)
+            head[-1].weight.mul_(0.001)
             head[-1].bias[REACH] = 0.5**0.5
     return network
 
@@ -101,7 +102,7 @@ class Trainer:
         self.learning_rate, self.average, self.balance, self.colour = learning_rate, average, balance, colour
         self.features = FeatureDistance(features).to(device) if features else None
         parameters = self.network.parameters()
-        self.optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+        self.optimizer = torch.optim.AdamW(parameters, learning_rate, eps=EPS, weight_decay=WEIGHT_DECAY, fused=True)
         # Leaves out steps whose gradients are not finite, without waiting for the device; scales only for float16.
         self.scales = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12 if self.scales else 1.0)
