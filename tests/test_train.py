@@ -335,7 +335,7 @@ def test_bad_usage(words, message, capsys):
         (["--start", "published.pytorch"], "these weights know no normalization"),
         (["--start", "none.safetensors"], "none.safetensors: no such file or directory"),
         (["--device", "cuda:99"], "device 'cuda:99' is not there"),
-        (["--model", "lf", "--features", "none.pth"], "--features none.pth: no such file or directory"),
+        (["--model", "lf", "--crop", "32", "--features", "none.pth"], "--features none.pth: no such file or directory"),
         (["--cache", "text"], "text: file exists"),
         (["--resume", "--out", "damaged"], "damaged/trained-l1.checkpoint is damaged"),
         (["--out", "damaged"], "trained-l1.checkpoint is there already: go on with --resume, or name another --out"),
