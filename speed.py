@@ -296,9 +296,7 @@ def print_training(options):
         del batches  # it has the cache open, which Windows does not remove then
     total, data, op = (statistics.median(column) for column in zip(*rows, strict=True))
     op *= 1 - data / total
-    print(
-        f"\na step of {batch} crops of {crop}x{crop}, convolutions in {options.precision}: {batch / total:.1f} samples/s"
-    )
+    print(f"\na step of {batch} crops of {crop}x{crop}, in {options.precision}: {batch / total:.1f} samples/s")
     for name, share in (("data", data / total), ("the op", op), ("network and optimizer", 1 - op - data / total)):
         print(f"{name:36} {share:6.1%}")
 

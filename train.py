@@ -49,7 +49,7 @@ PIXEL_MEMORY = {"float32": 40_000, "bfloat16": 20_000, "float16": 20_000}
 
 # What a checkpoint keeps of the command line, and what it is where neither says anything.
 RECIPE = {
-    "model": "l1", "minutes": 25.0, "steps": None, "batch": 16, "crop": 128, "learning_rate": 5e-4, "synthetic": 0.2,
+    "model": "l1", "minutes": 25.0, "steps": None, "batch": 16, "crop": 128, "learning_rate": 5e-4, "synthetic": 0.0,
     "average": 0.999, "balance": 4.0, "features": LITE, "colour": 0.0, "seed": 0, "precision": "auto",
     "license": "not stated",
 }  # fmt: skip
