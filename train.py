@@ -44,8 +44,8 @@ BAD_SHARE = 0.01  # of a report's steps: more of them skipped make it a bad one 
 GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
 
 # Bytes of memory: what the network, its gradients, their moments and averages take, and each pixel of a crop.
-FIXED_MEMORY = 0.9 * 2**30
-PIXEL_MEMORY = {"float32": 40_000, "bfloat16": 20_000, "float16": 20_000}
+FIXED_MEMORY = 1.0 * 2**30
+PIXEL_MEMORY = {"float32": 5_000, "bfloat16": 3_300, "float16": 3_300}
 
 # What a checkpoint keeps of the command line, and what it is where neither says anything.
 RECIPE = {
