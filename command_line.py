@@ -7,10 +7,9 @@ import sys
 import warnings
 
 import torch
-from tqdm import tqdm
 
-from network import MODELS, PADDINGS, PRECISIONS, DeviceError, Interpolator, WeightsError
-from pictures import PictureError
+from files import DataError
+from network import MODELS, PADDINGS, PRECISIONS, Interpolator
 
 
 class Words(list):
@@ -64,6 +63,8 @@ def shows_progress(options):
 @contextlib.contextmanager
 def download_progress(options):
     """A function for (bytes so far, bytes in all or None), which draws a bar from the first byte on."""
+    from tqdm import tqdm  # here: training can do without
+
     with tqdm(
         desc="downloading",
         unit="B",
@@ -86,8 +87,11 @@ def note(options, text):
         print(f"note: {text}", file=sys.stderr)
 
 
-def exit_status(program, options):
+def exit_status(program, options, too_much="pictures of this size"):
     """Runs program(options); what a user can do wrong becomes one line on standard error.
+
+    Args:
+        too_much: for what the memory was too little, if it was.
 
     Returns:
         0, 1 after an error, 130 after Ctrl-C. Anything else is a bug, and raised.
@@ -98,7 +102,7 @@ def exit_status(program, options):
         with warnings.catch_warnings(action="ignore"):  # what matters is said in a line of our own
             program(options)
         sys.stdout.flush()
-    except (PictureError, WeightsError, DeviceError) as error:
+    except DataError as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
@@ -106,7 +110,7 @@ def exit_status(program, options):
         out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not out_of_memory and "DefaultCPUAllocator" not in str(error):  # what PyTorch raises on a CPU
             raise
-        return _fail("not enough memory for pictures of this size", 1)
+        return _fail(f"not enough memory for {too_much}", 1)
     except OSError as error:  # of files we speak ourselves
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more
         return _fail(f"{error.filename or 'standard output'}: {error.strerror.lower()}", 1)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the error for those that are of no use."""
 
 import contextlib
 import os
@@ -7,20 +7,28 @@ import shutil
 from pathlib import Path
 
 
+class DataError(ValueError):
+    """Something of the user's that cannot be had, read or used; the message names it and says why."""
+
+
 @contextlib.contextmanager
 def replacing(path):
     """The path of a new, empty file beside `path`, which takes the place of `path` when the block ends well.
 
     However else the block ends, the new file is removed and `path` is left as it was. A link is followed, and a file
-    that was there passes its permissions on.
+    that was there passes its permissions on. What goes wrong with the new file is said of `path`.
     """
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".{secrets.token_hex(8)}.part")
-    beside.open("xb").close()
     try:
+        beside.open("xb").close()
         yield beside
         if path.exists():
             shutil.copymode(path, beside)
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(beside)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)

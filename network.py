@@ -23,15 +23,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import nn
 
 from download import FAILURES, fetch, why
-from files import replacing
+from files import DataError, replacing
 from sepconv import cuda_problem, sepconv
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
+DEPTH = 32  # pixels of a frame that are one in the deepest layer
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
 
 MODELS = ("l1", "lf")
@@ -44,11 +44,11 @@ PUBLISHED = "http://content.sniklaus.com/sepconv/network-{model}.pytorch"
 BAND_PIXELS = {"cpu": 2**16, "cuda": 2**20}
 
 
-class WeightsError(ValueError):
+class WeightsError(DataError):
     """A weights file that cannot be had, read or used; the message names it and says why."""
 
 
-class DeviceError(ValueError):
+class DeviceError(DataError):
     """A device or precision that was asked for and is not there."""
 
 
@@ -121,7 +121,7 @@ class Network(nn.Module):
         self.horizontal1 = _head()
         self.horizontal2 = _head()
 
-    def forward(self, one, two, padding="improved", band_pixels=None):
+    def forward(self, one, two, padding="improved", band_pixels=None, surrounded=False):
         """The frame between two frames.
 
         Args:
@@ -129,18 +129,23 @@ class Network(nn.Module):
                 (alpha, say) are filtered by the same kernels, unseen by the network.
             padding: "improved", or "paper" for the 25 pixels on the top and left that the paper has.
             band_pixels: how many pixels' kernels to hold in memory at once; None for all of them, as training needs.
+            surrounded: for crops in training. The outer REACH pixels of both frames are there for the kernels to reach
+                into, and neither seen by the network nor part of the result; what is left is aligned to 32 pixels.
 
         Returns:
             (N, C, H, W), float32, not clamped.
         """
+        margin, alignment = PADDINGS[padding], ALIGNMENT
+        if surrounded:
+            reachable, alignment = (one, two), DEPTH
+            one, two = (frame[..., REACH:-REACH, REACH:-REACH] for frame in reachable)
         batch, _, height, width = one.shape
-        margin = PADDINGS[padding]
         pair = torch.cat([one[:, :3], two[:, :3]], dim=1)  # (N, 6, H, W)
         if self.input_normalization:
             std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
             pair = (pair - mean) / (std + 1e-3)
         precision = self.conv1[0].weight.dtype
-        pair = _align(pair, margin).to(precision, memory_format=torch.channels_last)
+        pair = _align(pair, margin, alignment).to(precision, memory_format=torch.channels_last)
         features = self._features(pair)  # (N, 64, H' / 2, W' / 2), H' and W' aligned
         heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
         halves = [head[:6](features) for head in heads]  # 4 x (N, 51, H' / 2, W' / 2)
@@ -148,7 +153,8 @@ class Network(nn.Module):
         # On a GPU, 16-bit kernels are applied as they are, on tensor cores; float16 holds kernels that were bfloat16
         # exactly, and the frames more finely than bfloat16 would.
         applied = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
-        one, two = (F.pad(frame.to(applied), [REACH] * 4, mode="replicate") for frame in (one, two))
+        frames = reachable if surrounded else (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
+        one, two = (frame.to(applied) for frame in frames)
 
         # No kernels are made for what was only padded: this is where the padding is undone.
         columns = slice(margin, margin + width)
@@ -193,10 +199,10 @@ def _divide(values, weights):
     return values / torch.where(weights.abs() < 0.01, 1, weights)
 
 
-def _align(frames, margin):
+def _align(frames, margin, alignment):
     """Replicates the edges: `margin` pixels on the top and left, as many or more on the others, to the alignment."""
     height, width = frames.shape[2:]
-    bottom, right = (-(size + 2 * margin) % ALIGNMENT + margin for size in (height, width))
+    bottom, right = (-(size + 2 * margin) % alignment + margin for size in (height, width))
     return F.pad(frames, [margin, right, margin, bottom], mode="replicate")
 
 
@@ -325,8 +331,12 @@ def _read_weights(path):
             ):
                 raise WeightsError(f"weights {path} are not a state dict (a tensor for each name)")
             return state, {}
+        from safetensors import safe_open  # here: training can do without
+
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except ImportError as error:
+        raise WeightsError(f"weights {path} cannot be read without the package safetensors") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"weights {path} are damaged, or hold more than tensors, which could run code: they were not loaded"
@@ -404,12 +414,12 @@ class Interpolator:
     ):
         if padding not in PADDINGS:
             raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
-        self.device = _device(device)
+        self.device = find_device(device)
         self.padding = padding
         if precision not in PRECISIONS:
             raise DeviceError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
-        self.precision = _fast_precision(self.device, network) if precision == "auto" else precision
+        self.precision = fast_precision(self.device, network) if precision == "auto" else precision
         self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
 
     def __call__(self, one, two):
@@ -524,7 +534,7 @@ def _unpremultiply(filtered):
     return torch.cat([torch.where(visible, colour / alpha, 0), alpha], dim=1)
 
 
-def _device(name):
+def find_device(name):
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # without its kernels, the op warns
     try:
@@ -541,7 +551,7 @@ def _device(name):
     return device
 
 
-def _fast_precision(device, network):
+def fast_precision(device, network):
     """16 bits where they are native to the device and harmless to the picture.
 
     Rounded kernels no longer add up to what they did; normalization mends that, and nothing else does.

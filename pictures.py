@@ -12,10 +12,10 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from files import replacing
+from files import DataError, replacing
 
 
-class PictureError(ValueError):
+class PictureError(DataError):
     """A file that is no picture, or a picture that cannot be written; the message names it and says why."""
 
 

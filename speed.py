@@ -5,6 +5,7 @@
     python speed.py --memory 1920x1080   seconds and peak memory of one pair in a process of its own
     python speed.py --gpu                the op against naive kernels, and the network, on an NVIDIA GPU
     python speed.py --resources          registers and shared memory of the CUDA kernels; needs no GPU
+    python speed.py --training           samples per second of training, and where the time of a step goes
 
 Times are medians of interleaved runs; what counts is the ratio to a baseline of the same run, since machines differ
 and are shared. The plain loops are the op as one would write it in PyTorch: K x K multiply-adds of shifted frames.
@@ -19,6 +20,7 @@ import re
 import signal
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,12 +32,17 @@ import torch
 from torch.autograd.profiler import profile
 
 import speed_cuda
+from batches import Batches
+from clips import Footage
 from command_line import exit_status
 from network import MODELS, PRECISIONS, TAPS, Interpolator
+from ranks import Ranks
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
+from trainer import Trainer, averaging_network
 
 FORWARD_SIZE = (1, 3, 480, 640)
 BACKWARD_SIZE = (8, 3, 128, 128)
+TRAINING = (8, 128)  # crops in a step, and their side
 
 BREAKDOWN = {  # which of PyTorch's operators belong to what
     "convolutions": r"convolution",
@@ -58,12 +65,15 @@ def main(argv=None):
     what.add_argument("--memory", type=size, metavar="WxH", help="seconds and peak memory of one pair of this size")
     what.add_argument("--gpu", action="store_true", help="the op and the network on an NVIDIA GPU")
     what.add_argument("--resources", action="store_true", help="registers and shared memory of the CUDA kernels")
+    what.add_argument("--training", action="store_true", help="where the time of a step of training goes")
     parser.add_argument("--model", choices=MODELS, default="l1", help="for all but the op alone")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for all but the op alone")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of everything, of which the median is taken")
     options = parser.parse_args(argv)
     if options.memory and not importlib.util.find_spec("resource"):
         parser.error("--memory is not available on Windows")
+    if options.training and options.precision == "auto":
+        parser.error("--training needs a --precision with a name: float32, bfloat16 or float16")
     if options.runs < 1:
         parser.error(f"--runs {options.runs} is not a positive number")
     return exit_status(measure, options)
@@ -79,11 +89,14 @@ def measure(options):
     if options.resources:
         speed_cuda.print_resources()
         return
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells its story on standard error
     print(machine())
     if options.breakdown:
         print_breakdown(options)
     elif options.memory:
         print_memory(options)
+    elif options.training:
+        print_training(options)
     else:
         print_op(options.runs)
 
@@ -248,7 +261,6 @@ def print_breakdown(options):
     interpolator = Interpolator(options.model, device="cpu", precision=options.precision)
     pair = random_pair(640, 480)
     interpolator(*pair)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells its story on standard error
     shares = {name: [] for name in BREAKDOWN}
     for _ in range(options.runs):
         with profile(use_kineto=False) as events:
@@ -277,6 +289,30 @@ def print_memory(options):
         f"one {width}x{height} pair, convolutions in {interpolator.precision}: {spent:.1f} s, first call; "
         f"peak memory {peak_memory():.2f} GiB, of which {before:.2f} GiB before the pair"
     )
+
+
+def print_training(options):
+    batch, crop = TRAINING
+    trainer = Trainer(averaging_network(0), torch.device("cpu"), options.precision, Ranks(), 1e-4, 0.999, 4.0)
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        batches = Batches(Footage([Path(__file__).parent / "videos"], cache), crop, synthetic=0.2)
+        trainer.train(*batches(0, batch), 0.5)
+        for step in range(1, options.runs + 1):
+            start = time.perf_counter()
+            samples = batches(step, batch)
+            data = time.perf_counter() - start
+            with profile(use_kineto=False) as events:
+                trainer.train(*samples, 0.5)
+            spent = {event.key: event.self_cpu_time_total for event in events.key_averages()}
+            op = sum(value for key, value in spent.items() if "sepconv" in key) / sum(spent.values())
+            rows.append((time.perf_counter() - start, data, op))
+        del batches  # it has the cache open, which Windows does not remove then
+    total, data, op = (statistics.median(column) for column in zip(*rows, strict=True))
+    op *= 1 - data / total
+    print(f"\na step of {batch} crops of {crop}x{crop}, in {options.precision}: {batch / total:.1f} samples/s")
+    for name, share in (("data", data / total), ("the op", op), ("network and optimizer", 1 - op - data / total)):
+        print(f"{name:36} {share:6.1%}")
 
 
 def peak_memory():

@@ -1,3 +1,4 @@
+import av
 import numpy as np
 import pytest
 import torch
@@ -53,3 +54,37 @@ def noise():
         return smooth[0].permute(1, 2, 0).numpy()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def moving_frames(noise):
+    """A texture that moves by `step` pixels from one frame to the next, across and half as much down: uint8 RGB."""
+
+    def make(count, height, width, seed=0, step=3):
+        picture = noise(height + step * count // 2 + 1, width + step * count, seed=seed)
+        corners = [(step * t // 2, step * t) for t in range(count)]
+        return np.stack([(255 * picture[y : y + height, x : x + width]).astype(np.uint8) for y, x in corners])
+
+    return make
+
+
+@pytest.fixture
+def make_clip(tmp_path):
+    """Writes frames (T, H, W, 3) uint8 RGB without loss, 25 a second; returns the path."""
+
+    def make(name, frames):
+        path = tmp_path / name
+        write_clip(path, frames)
+        return path
+
+    return make
+
+
+def write_clip(path, frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=25, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

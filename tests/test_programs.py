@@ -45,7 +45,19 @@ def test_breakdown_adds_up(capsys):
     assert sum(parts) == pytest.approx(together, abs=0.01)
 
 
-@pytest.mark.parametrize("arguments", [["--memory", "big"], ["--runs", "0"], ["--memory", "9x9", "--breakdown"]])
+def test_training_adds_up(monkeypatch, capsys):
+    monkeypatch.setattr(speed, "TRAINING", (1, 64))
+    assert speed.main(["--training", "--runs", "1"]) == 0
+    shares = [float(value) for value in re.findall(r"([\d.]+)%", capsys.readouterr().out)]
+    assert len(shares) == 3
+    assert all(share > 0 for share in shares)
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--training", "--precision", "auto"], ["--memory", "big"], ["--runs", "0"], ["--memory", "9x9", "--breakdown"]],
+)
 def test_speed_refuses(arguments):
     with pytest.raises(SystemExit) as error:
         speed.main(arguments)

@@ -1,0 +1,524 @@
+"""Trains the network from any folder of videos.
+
+    python train.py --data videos --out runs/first --minutes 25
+    python train.py --data videos --out runs/first --resume
+    python train.py --model lf --data videos --out runs/first --features vgg19-dcbb9e9d.pth --minutes 10
+    python train.py --validate runs/first/trained-l1.safetensors --data held-out
+    torchrun --nproc-per-node 2 train.py --data videos --out runs/first --minutes 25
+
+Writes into --out: trained-MODEL.safetensors (weights, for `run.py --weights`), .checkpoint (for --resume), .csv and
+.png (how it went; TensorBoard's events, too, if that is installed), and in frames/ the decoded videos. Ctrl-C and
+SIGTERM end a run with a checkpoint. Exit status: 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C, 143 after
+SIGTERM.
+"""
+
+import argparse
+import math
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
+
+import numpy as np
+import torch
+
+from batches import Batches
+from clips import ClipError, Footage, find_clips, scenes
+from command_line import exit_status
+from files import DataError
+from losses import LITE
+from metrics import psnr
+from network import DEPTH, MODELS, PRECISIONS, Interpolator, find_device
+from ranks import Ranks
+from trainer import Trainer, read_checkpoint, start_network, training_precision
+from training_log import COLUMNS, Log
+
+EVERY = 15  # frames from one triplet of the validation to the next
+PROXY = 64  # crops that stand in for it during training
+BAD_REPORTS = 3  # in a row end a run
+BAD_SHARE = 0.01  # of a report's steps: more of them skipped make it a bad one (float16 loses one now and then)
+GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
+
+# Bytes of memory: what the network, its gradients, their moments and averages take, and each pixel of a crop.
+FIXED_MEMORY = 1.0 * 2**30
+PIXEL_MEMORY = {"float32": 5_000, "bfloat16": 3_300, "float16": 3_300}
+
+# What a checkpoint keeps of the command line, and what it is where neither says anything.
+RECIPE = {
+    "model": "l1", "minutes": 25.0, "steps": None, "batch": 16, "crop": 128, "learning_rate": 5e-4, "synthetic": 0.0,
+    "average": 0.999, "balance": 4.0, "features": LITE, "colour": 0.0, "seed": 0, "precision": "auto",
+    "license": "not stated",
+}  # fmt: skip
+
+
+class TrainingError(DataError):
+    """What keeps training from beginning or going on; the message says why."""
+
+
+def main(argv=None):
+    """Runs the command line `argv` (sys.argv by default); returns the exit status."""
+    started = time.monotonic()
+    options = parse(argv)
+    if options.validate:
+        return exit_status(validate, options)
+    return exit_status(
+        lambda options: train(options, started), options, "such batches: try a smaller --batch or --crop"
+    )
+
+
+# --- The command line ------------------------------------------------------------------------------------------
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="train.py", description="Trains the network from any folder of videos, or measures weights on videos."
+    )
+
+    def recipe(name, text, **how):
+        default = f"; default: {RECIPE[name.replace('-', '_')]}"
+        parser.add_argument(f"--{name}", help=text + default, **how)
+
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="videos: those in a folder and all within",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder to write to, made if need be")
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="videos to watch progress on",
+    )
+    parser.add_argument(
+        "--validate",
+        metavar="FILE",
+        help="do not train: mean PSNR of these weights on --data (whole frames, float32)",
+    )
+    recipe("model", "l1: exact colours; lf: sharper details", choices=MODELS)
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--minutes",
+        type=within(float, 0.01),
+        metavar="M",
+        help="wall clock for everything, decoding included; the schedule fits itself to it; "
+        f"default: {RECIPE['minutes']}",
+    )
+    budget.add_argument("--steps", type=within(int, 1), metavar="N", help="a number of steps instead")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --out, if there is one, with its recipe where no option says otherwise",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="averaging|bundled|FILE",
+        help="what to begin with: frame averaging (the default for l1), or l1 weights (lf: the bundled ones)",
+    )
+    recipe("batch", "crops in a step, of each process", type=within(int, 1), metavar="N")
+    recipe("crop", f"side of a crop in pixels, a multiple of {DEPTH}", type=within(int, DEPTH), metavar="N")
+    recipe("learning-rate", "at its peak", type=within(float, 1e-9, 1), metavar="R")
+    recipe("synthetic", "share of crops with synthetic motion", type=within(float, 0, 1), metavar="S")
+    recipe("average", "decay of the weights' average, for each step", type=within(float, 0, 0.999999), metavar="D")
+    recipe(
+        "balance",
+        "grey levels: an error counts relative to this plus that of averaging (1e9: all alike)",
+        type=within(float, 1e-3),
+        metavar="L",
+    )
+    recipe("features", "of lf: torchvision's VGG-19 (a .pth file), or EfficientNet-Lite0", metavar=f"FILE|{LITE}")
+    recipe("colour", "of lf: how much L1 on colour is added", type=within(float, 0), metavar="W")
+    recipe("seed", "chooses crops and beginning", type=within(int, 0), metavar="N")
+    recipe("precision", "of the convolutions; auto: bfloat16 where it is native", choices=PRECISIONS)
+    recipe("license", "of the weights, for the file's metadata", metavar="TEXT")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="for decoded frames, 0.6 GB for 1,000 of 600x336; default: OUT/frames"
+    )
+    parser.add_argument(
+        "--report", type=within(float, 0), default=30, metavar="S", help="seconds between reports; default: 30"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=within(float, 0),
+        default=300,
+        metavar="S",
+        help="seconds between checkpoints; default: 300",
+    )
+    options = parser.parse_args(argv)
+    if options.crop and options.crop % DEPTH:
+        parser.error(f"--crop {options.crop} is not a multiple of {DEPTH}")
+    if options.validate:
+        unfit = {"out", "held_out", "resume", "start", "cache", *RECIPE} - {"model", "precision"}
+        for name in sorted(unfit):
+            if getattr(options, name) not in (None, False, []):
+                parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
+    elif not options.out:
+        parser.error("--out is missing: the folder to write to")
+    return options
+
+
+def within(kind, least, most=math.inf):
+    """For argparse: a number between two bounds."""
+
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or value == math.inf:
+            bounds = f"from {least} to {most}" if most < math.inf else f"of {least} or more"
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {what} {bounds}")
+        return value
+
+    return convert
+
+
+# --- Validation ------------------------------------------------------------------------------------------------
+
+
+def validate(options):
+    """Prints the mean PSNR for each clip, and over the clips.
+
+    Triplets (t, t + 1, t + 2) for every 15th t of a clip, as far as they lie within a scene; frames with a short side
+    of 360 at most; whole frames, rounded to 8 bits, in float32 unless --precision says otherwise. A triplet with a
+    frame that is shown twice is left out: its middle is no middle.
+    """
+    precision = "float32" if options.precision in (None, "auto") else options.precision
+    clips = find_clips(options.data)
+    model = options.model or RECIPE["model"]
+    interpolator = Interpolator(model, options.validate, options.device, precision=precision)
+    means = []
+    for clip in clips:
+        try:
+            values = [psnr(interpolator(one, two), truth) for one, truth, two in validation_triplets(clip)]
+        except ClipError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        if not values:
+            print(f"skipped: {clip} has no triplet of three different frames", file=sys.stderr)
+            continue
+        means.append(np.mean(values))
+        print(f"{clip.name:40} {len(values):4} triplets {means[-1]:8.3f} dB", flush=True)
+    if not means:
+        raise TrainingError("none of these clips could be used")
+    print(f"{'mean of ' + str(len(means)) + ' clips':40} {np.mean(means):22.3f} dB")
+
+
+def validation_triplets(clip):
+    for first, _, frames in scenes(clip):
+        for t in range(-first % EVERY, len(frames) - 2, EVERY):
+            one, truth, two = frames[t : t + 3]
+            if not (np.array_equal(one, truth) or np.array_equal(truth, two)):
+                yield one, truth, two
+
+
+# --- Training --------------------------------------------------------------------------------------------------
+
+
+def train(options, started):
+    with Ranks() as ranks:
+        run = Run(options, started, ranks)
+        run.describe()
+        run.prepare()
+        run.loop()
+        run.finish()
+
+
+class Run:
+    """A run of training on the command line, from the first call to the end of its budget.
+
+    Args:
+        options: as `parse` returns them.
+        started: `time.monotonic()` when the program began.
+        ranks: a `Ranks`, entered.
+    """
+
+    def __init__(self, options, started, ranks):
+        self.options, self.started, self.ranks = options, started, ranks
+        given = {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
+        if given.keys() & {"minutes", "steps"}:
+            given = {"minutes": None, "steps": None} | given
+        path = options.out / f"trained-{given.get('model', RECIPE['model'])}"
+        self.weights, self.checkpoint = (
+            path.with_name(f"{path.name}.{suffix}") for suffix in ("safetensors", "checkpoint")
+        )
+        self.saved = read_checkpoint(self.checkpoint) if options.resume and self.checkpoint.exists() else None
+        if not options.resume and self.checkpoint.exists():
+            raise TrainingError(f"{self.checkpoint} is there already: go on with --resume, or name another --out")
+        before = RECIPE | (self.saved["recipe"] if self.saved else {})
+        self.recipe = argparse.Namespace(**before | given)
+        self.changes = [f"{name} {before[name]} -> {value}" for name, value in given.items() if before[name] != value]
+        self.spent, self.trained = (self.saved["spent"], self.saved["trained"]) if self.saved else (0.0, 0.0)
+
+        self.device = find_device(options.device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", ranks.local if ranks.count > 1 else 0)
+            torch.cuda.set_device(self.device)
+        self.log_path = path
+        self.signal = None  # that asked the run to stop
+        self.bad_reports = 0
+
+    def say(self, text):
+        if self.ranks.first:
+            print(text, flush=True)
+
+    # --- Before ---
+
+    def describe(self):
+        """Prints the recipe, and what it will take."""
+        recipe, saved = self.recipe, self.saved
+        start = self.options.start or ("averaging" if recipe.model == "l1" else "bundled")
+        network = start_network("averaging" if saved else start, recipe.seed)
+        if recipe.precision == "auto":
+            recipe.precision = training_precision(self.device, network)
+        self.network = network
+        loss = "L1" if recipe.model == "l1" else f"features of {recipe.features} + {recipe.colour:g} L1"
+        where = f"{self.device}, {torch.get_num_threads()} threads" if self.device.type == "cpu" else f"{self.device}"
+        budget = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
+        self.say(f"{recipe.model}: {loss}, {budget}, from {'step ' + str(saved['step']) if saved else start}")
+        if self.options.resume and not saved:
+            self.say(f"nothing to resume: there is no {self.checkpoint}")
+        if saved and self.changes:
+            self.say(f"changed: {', '.join(self.changes)}")
+        self.say(
+            f"{self.ranks.count} x {recipe.batch} crops of {recipe.crop}x{recipe.crop} in a step, "
+            f"{recipe.synthetic:.0%} synthetic; AdamW, learning rate {recipe.learning_rate:g} (up, then down to zero), "
+            f"average {recipe.average:g}, seed {recipe.seed}"
+        )
+        memory = (FIXED_MEMORY + recipe.batch * recipe.crop**2 * PIXEL_MEMORY[recipe.precision]) / 2**30
+        self.say(
+            f"on {where}, in {recipe.precision}: about {memory:.1f} GiB of memory for each process, besides frames"
+        )
+
+    def prepare(self):
+        """Decodes the videos, and builds what trains on them."""
+        options, recipe, ranks = self.options, self.recipe, self.ranks
+        if options.held_out:
+            held_out = {clip.resolve() for clip in find_clips(options.held_out)}
+            for clip in find_clips(options.data):
+                if clip.resolve() in held_out:
+                    raise TrainingError(
+                        f"{clip} is in --data and in --held-out: nothing is measured on what was learned"
+                    )
+        if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
+            ranks.wait()
+        options.out.mkdir(parents=True, exist_ok=True)
+        cache = options.cache or options.out / "frames"
+        footage = Footage(options.data, cache, self._show_decoding)
+        held_out = Footage(options.held_out, cache, self._show_decoding) if options.held_out else None
+        if not ranks.local:
+            ranks.wait()
+        for line in footage.skipped + (held_out.skipped if held_out else []):
+            if ranks.first:
+                print(f"skipped: {line}", file=sys.stderr)
+
+        self.total = ranks.count * recipe.batch
+        place = self._place_for_frames(footage)
+        self.batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, place)
+        self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
+        self.proxy = Batches(held_out, recipe.crop, device=place, plain=True) if held_out else None
+        self.say(
+            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
+            f"{self.batches.triplets} triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {place}, from {footage.path}"
+        )
+        features = recipe.features if recipe.model == "lf" else None
+        self.trainer = Trainer(
+            self.network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
+            features, recipe.colour,
+        )  # fmt: skip
+        self.kept = {  # in the checkpoint
+            "recipe": vars(recipe),
+            "footage": footage.path.name,
+            "processes": ranks.count,
+        }
+        if self.saved:
+            self.trainer.load(self.saved)
+            if any(self.saved[name] != self.kept[name] for name in ("footage", "processes")):
+                self.say(
+                    "note: other videos, or another number of processes, than before: the crops will be others, too"
+                )
+            self.saved = None
+        self.training_data = f"{len(footage.clips)} clips ({', '.join(sorted({path.name for path in options.data}))})"
+        self.log = Log(self.log_path, self.trainer.step) if ranks.first else None
+
+    def _show_decoding(self, done, total):
+        if self.ranks.first and sys.stderr.isatty():
+            print(
+                f"\rdecoding: {done} of {total} clips", end="\n" if done == total else "", file=sys.stderr, flush=True
+            )
+
+    def _place_for_frames(self, footage):
+        """The GPU, if there is one and they fit."""
+        if self.device.type == "cuda" and footage.pixels.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return torch.device("cpu")
+        return self.device
+
+    # --- Meanwhile ---
+
+    def loop(self):
+        """Trains until the budget is spent, or a signal asks to stop; the checkpoint is up to date then."""
+        handlers = {number: signal.signal(number, self._take_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        torch.backends.cudnn.benchmark, before = True, torch.backends.cudnn.benchmark
+        try:
+            self.began = self.checkpointed = time.monotonic()
+            self._begin_report()
+            while True:
+                stop = self.signal is not None or self.bad_reports == BAD_REPORTS
+                progress, stop = self.ranks.agree(self._progress(), stop)
+                if stop or progress >= 1:
+                    break
+                self.clock.start()
+                batch = self.feed(self.trainer.step)
+                self.clock.stop()
+                self.trainer.train(*batch, progress)
+                if self.ranks.first:
+                    now = time.monotonic()
+                    if now - self.checkpointed >= self.options.checkpoint:
+                        self._keep()
+                    elif now - self.reported >= self.options.report:
+                        self._report()
+            if self.ranks.first:
+                self._keep()
+        finally:
+            torch.backends.cudnn.benchmark = before
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _take_signal(self, number, frame):
+        self.signal = number
+
+    def _progress(self):
+        """The share of the budget that is spent. That of minutes leaves out what was not training: decoding, say."""
+        if self.recipe.steps:
+            return (self.trainer.step + 0.5) / self.recipe.steps
+        now = time.monotonic()
+        trained = self.trained + now - self.began
+        left = 60 * self.recipe.minutes - self.spent - (now - self.started)
+        return trained / (trained + left) if left > 0 else 1.0
+
+    def _begin_report(self):
+        self.reported, self.reported_step, self.clock = time.monotonic(), self.trainer.step, Clock(self.device)
+
+    def _report(self, measure=False):
+        """Prints and logs how it goes since the last report; with the proxy, if there is one, where it is asked for."""
+        steps = self.trainer.step - self.reported_step
+        if steps:
+            *sums, skipped = self.trainer.take_sums()
+            loss, error, averaging = (value / (steps - skipped) if steps > skipped else None for value in sums)
+            seconds, data_share = time.monotonic() - self.reported, self.clock.share()
+            minutes = (self.spent + time.monotonic() - self.started) / 60
+            speed = steps * self.total / seconds
+            self.bad_reports = self.bad_reports + 1 if skipped > BAD_SHARE * steps else 0
+            proxy = self.trainer.proxy(self.proxy, PROXY, self.recipe.batch) if measure and self.proxy else None
+            rate = self.trainer.optimizer.param_groups[0]["lr"]
+            values = (self.trainer.step, minutes, self.trainer.step * self.total, rate, loss, error, averaging, proxy)
+            self.log.add(dict(zip(COLUMNS, (*values, speed, data_share, int(skipped)), strict=True)))
+            parts = [f"{minutes:6.1f} min", f"step {self.trainer.step}"]
+            if error is not None:
+                parts.append(f"error {error:.3f} levels (averaging {averaging:.3f})")
+            parts.append(f"{speed:.1f} samples/s (data {data_share:.1%})")
+            if self.recipe.steps:
+                parts.append(f"{seconds / steps * (self.recipe.steps - self.trainer.step) / 60:.1f} min to go")
+            if skipped:
+                parts.append(f"{skipped:.0f} steps skipped: gradients not finite")
+            if proxy is not None:
+                parts.append(f"held-out crops {proxy:.3f} dB (a proxy)")
+            print("  ".join(parts), flush=True)
+        self._begin_report()
+
+    def _keep(self):
+        """Reports, with the proxy; and writes checkpoint and weights, unless something is wrong with them."""
+        trainer = self.trainer
+        self._report(measure=True)
+        if not self.bad_reports:
+            now = time.monotonic()
+            spent, trained = self.spent + now - self.started, self.trained + now - self.began
+            trainer.save(self.checkpoint, spent=spent, trained=trained, **self.kept)
+            recipe = self.recipe
+            trainer.save_weights(
+                self.weights, model=recipe.model, license=recipe.license, training_data=self.training_data,
+                training=f"{trainer.step} steps of {self.total} crops of {recipe.crop} x {recipe.crop} pixels",
+            )  # fmt: skip
+        self._begin_report()
+        self.checkpointed = time.monotonic()
+
+    # --- After ---
+
+    def finish(self):
+        """Says where the weights are, or why there is no more to come."""
+        if self.bad_reports == BAD_REPORTS:
+            raise TrainingError(
+                f"the gradients were not finite in {BAD_REPORTS} reports in a row: the last good weights are in "
+                f"{self.weights}; --resume with a lower --learning-rate"
+            )
+        if self.signal:
+            self.say(f"stopped at step {self.trainer.step}; --resume goes on from there")
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
+        self.say(str(self.weights))
+
+
+class Feed:
+    """The batches of this process, on its device. Frames elsewhere are cut ahead of time, so that no GPU waits."""
+
+    def __init__(self, batches, device, total, begin, count):
+        self.batches, self.device = batches, device
+        self.range = (total, begin, begin + count)
+        self.thread = None if batches.device == device else ThreadPoolExecutor(1)
+        self.coming = (None, None)
+
+    def __call__(self, step):
+        if not self.thread:
+            return self.batches(step, *self.range)
+        expected, batch = self.coming
+        if step != expected:
+            batch = self.thread.submit(self.batches, step, *self.range)
+        self.coming = (step + 1, self.thread.submit(self.batches, step + 1, *self.range))
+        return [frames.to(self.device, non_blocking=True) for frames in batch.result()]
+
+
+class Clock:
+    """What share of its time the device spends on a part of the work, or waiting for it."""
+
+    def __init__(self, device):
+        self.on_gpu = device.type == "cuda"
+        self.marks = []
+
+    def start(self):
+        self.marks.append(self._now())
+
+    stop = start
+
+    def share(self):
+        end = self._now()
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        parts = sum(self._between(*pair) for pair in zip(self.marks[::2], self.marks[1::2], strict=True))
+        return parts / self._between(self.marks[0], end)
+
+    def _now(self):
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, one, two):
+        return one.elapsed_time(two) if self.on_gpu else two - one
+
+
+if __name__ == "__main__":
+    sys.exit(main())
