@@ -86,7 +86,11 @@ def test_lpips(pair):
     assert metrics.lpips(picture, truth) > 0.01
 
 
-def test_programs_start_without_scikit_image():
-    code = "import sys, run, benchmark; print(sorted({'skimage', 'scipy', 'av', 'lpips'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [("benchmark", {"skimage", "scipy", "lpips", "av"}), ("run", {"skimage", "scipy", "lpips"})],
+)
+def test_programs_start_without_what_they_may_not_need(program, unwanted):
+    code = f"import sys, {program}; print(sorted({unwanted} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
