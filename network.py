@@ -150,8 +150,8 @@ class Network(nn.Module):
         heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
         halves = [head[:6](features) for head in heads]  # 4 x (N, 51, H' / 2, W' / 2)
         del pair, features
-        # On a GPU, 16-bit kernels are applied as they are, on tensor cores; float16 holds kernels that were bfloat16
-        # exactly, and the frames more finely than bfloat16 would.
+        # On a GPU, 16-bit kernels are applied in 16 bits, on tensor cores. In float16 also those that were bfloat16:
+        # their values, well below one, fit, and it holds the frames more finely.
         applied = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
         frames = reachable if surrounded else (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
         one, two = (frame.to(applied) for frame in frames)
@@ -196,7 +196,7 @@ class Network(nn.Module):
 
 def _divide(values, weights):
     """values / weights, but for weights so small that nothing sensible comes of it."""
-    return values / torch.where(weights.abs() < 0.01, 1, weights)
+    return values / weights.masked_fill(weights.abs() < 0.01, 1)
 
 
 def _align(frames, margin, alignment):
@@ -402,7 +402,8 @@ class Interpolator:
         precision: of the convolutions: "float32", "bfloat16", "float16", or "auto", which is bfloat16 on a CPU that
             computes in it natively, float16 on a GPU with tensor cores, and float32 elsewhere and for weights without
             kernel normalization (the published ones). The kernels are applied in float32, but on a GPU in float16 where
-            the convolutions are in 16 bits. The README says how little of the picture this changes.
+            the convolutions are in 16 bits: too coarse for uint16 pictures that have to be exact. The README says how
+            little of the picture this changes.
 
     Raises:
         WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.

@@ -181,6 +181,8 @@ struct Arguments {
     int batch, channels, taps, height, width;  // of the output
 };
 
+static_assert(sizeof(Arguments<float>) == 344, "not what sepconv_cuda.py fills in");
+
 // Where the tile of this block lies. (From one grid of three dimensions: what is the same for all threads costs none of
 // them a register.)
 template <int ROWS, int COLUMNS>

@@ -39,7 +39,8 @@ def sepconv(frame, vertical, horizontal):
     gives the same bits, gradients included. Second derivatives are not available.
 
     On the tensor cores of NVIDIA GPUs, which compute 16-bit types with 51 taps, infinities and NaN in a frame also
-    reach results up to 13 pixels beyond those that they are part of.
+    reach results up to 13 pixels beyond those that they are part of. Before a call is captured in a CUDA graph, make
+    one like it: the first compiles its kernel.
 
     Raises:
         TypeError: an argument is not a tensor.

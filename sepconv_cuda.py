@@ -17,6 +17,7 @@ import torch
 
 SOURCE = Path(__file__).with_name("sepconv.cu")
 OPTIONS = ("--std=c++17",)
+CUPY_OPTIONS = ("-ftz=true",)  # what CuPy adds: the smallest float32 numbers become zero
 
 TYPES = {torch.float16: "Half", torch.bfloat16: "BFloat16", torch.float32: "float", torch.float64: "double"}
 
@@ -166,7 +167,7 @@ def kernel_names(architecture):
     return names
 
 
-def resources(names, architecture, source=SOURCE):
+def resources(names, architecture, sources=(SOURCE,)):
     """What kernels take of a GPU, as NVRTC compiles them; no GPU is needed.
 
     Args:
@@ -181,12 +182,12 @@ def resources(names, architecture, source=SOURCE):
     """
     from cupy.cuda import nvrtc
 
-    program = nvrtc.createProgram(source.read_text(), source.name, (), ())
+    program = nvrtc.createProgram(_code(sources), sources[-1].name, (), ())
     try:
         for name in names:
             nvrtc.addNameExpression(program, name)
         try:
-            nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{architecture}", "--ptxas-options=-v"))
+            nvrtc.compileProgram(program, (*OPTIONS, *CUPY_OPTIONS, f"-arch=sm_{architecture}", "--ptxas-options=-v"))
         except nvrtc.NVRTCError as error:
             raise RuntimeError(nvrtc.getProgramLog(program)) from error
         log = nvrtc.getProgramLog(program)
@@ -199,6 +200,10 @@ def resources(names, architecture, source=SOURCE):
         return found
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _code(sources):
+    return "".join(source.read_text() for source in sources)
 
 
 # --- Launching -------------------------------------------------------------------------------------------------
@@ -235,8 +240,7 @@ def _kernel(name, shared, device, sources):
     """The kernel, compiled when it is first called; to be made and called with `device` as the current one."""
     import cupy
 
-    code = "".join(source.read_text() for source in sources)
-    module = cupy.RawModule(code=code, options=OPTIONS, name_expressions=(name,))
+    module = cupy.RawModule(code=_code(sources), options=OPTIONS, name_expressions=(name,))
     kernel = module.get_function(name)
     if shared:  # above 48 KiB only on request
         kernel.max_dynamic_shared_size_bytes = shared
@@ -271,7 +275,7 @@ def problem():
         from cupy.cuda import nvrtc
 
         nvrtc.getVersion()
-        cupy.cuda.runtime.getDeviceCount()
+        cupy.RawModule(code='extern "C" __global__ void nothing() {}').compile()
         reason = None if hasattr(cupy.cuda.Stream, "from_external") else f"CuPy {cupy.__version__} is too old"
     except Exception as error:  # of whatever is missing or does not fit: CuPy, NVRTC, the driver
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -2,8 +2,8 @@
 //
 // A block is a set of fibers on one thread. They take turns, in order or backwards, and each runs until it waits for
 // others. Instructions of a whole warp (mma, ldmatrix, shuffles) wait for all 32 lanes and then do what the manual of
-// PTX says of them. Asynchronous copies arrive when they are waited for, and not before. Shared memory begins as NaN,
-// and what lies behind it must stay so.
+// PTX says of them. Asynchronous copies arrive when they are waited for, and not before. Dynamic shared memory begins
+// as NaN, and what lies behind it must stay so; static shared memory begins as the block before left it.
 
 #include <ucontext.h>
 

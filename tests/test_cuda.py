@@ -9,9 +9,10 @@ import pytest
 import torch
 from definition import interpolate
 from emulation import Emulator, Guarded
-from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation
+from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_out
 
 import sepconv_cuda
+import speed_cuda
 from network import Interpolator
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
 
@@ -42,13 +43,21 @@ def test_compiles_without_spills(architecture):
         assert registers > 0, name
         assert spilled == 0, f"{name} spills {spilled} bytes"
         assert shared <= 48 * 1024, name
+    yardsticks = [f"naive<{kind}, {compensated}>" for kind in ("float", "Half") for compensated in ("false", "true")]
+    assert len(sepconv_cuda.resources(yardsticks, architecture, (sepconv_cuda.SOURCE, speed_cuda.YARDSTICK))) == 4
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 def test_compiles_with_nvcc(tmp_path):
     source = tmp_path / "all.cu"
     lines = [f'#include "{sepconv_cuda.SOURCE}"']
-    for name in ("forward<float, 3>", "forward_tensor_cores<Half, 3>", "backward_kernels_any<double>"):
+    fast = (
+        "forward<float, 3>",
+        "forward_tensor_cores<Half, 3>",
+        "backward_kernels<float, 4>",
+        "backward_frame<Half, 3>",
+    )
+    for name in (*fast, "backward_kernels_any<double>"):
         kind = name.partition("<")[2].rstrip(">").partition(",")[0]
         lines.append(f"template __global__ void {name}(const Arguments<{kind}>);")
     source.write_text("\n".join(lines))
@@ -61,7 +70,7 @@ def test_what_does_not_compile_is_said(tmp_path):
     broken = tmp_path / "broken.cu"
     broken.write_text("template <int N> __global__ void kernel() { nonsense; }")
     with pytest.raises(RuntimeError, match="nonsense"):
-        sepconv_cuda.resources(["kernel<1>"], 90, broken)
+        sepconv_cuda.resources(["kernel<1>"], 90, (broken,))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="all is there")
@@ -119,7 +128,7 @@ def test_emulated_without_tensor_cores(emulator, dtype):
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_order_of_threads_does_not_matter(emulator, dtype):
-    """Nothing reads what another thread has yet to write, or has overwritten: a barrier is missing nowhere."""
+    """Threads from the first to the last or from the last to the first: where a barrier is missing, one order fails."""
     *inputs, grad_out = arguments((1, 3, 13, 50, 51), dtype, "channels_last")
     forwards, _ = emulate(emulator, inputs, grad_out)
     backwards, _ = emulate(emulator, inputs, grad_out, backwards=True)
@@ -140,22 +149,26 @@ def test_emulated_gradients_only_where_asked_for(emulator, mask, taps):
             assert gradient.isnan().all()  # untouched
 
 
-@needs_compiler
-def test_emulated_odd_alignments(emulator):
-    """The tensor-core kernel copies pairs where it can: kernels and frames that begin and step at odd places."""
-    batch, channels, height, width, taps = 1, 3, 6, 21, 51
+def odd_arguments(start, padding, device="cpu"):
+    """float16 inputs that begin at a column of wider tensors; the kernels channels_last, of more than 51 channels."""
     generator = torch.Generator().manual_seed(0)
-    wide = torch.randn(batch, channels, height + 50, width + 53, generator=generator).half()
-    padded = [torch.randn(batch, taps + 5, height, width + 1, generator=generator).half() for _ in range(2)]
-    for start in (0, 1):
-        frame = wide[..., start : start + width + 50]
-        kernels = [
-            tensor.to(memory_format=torch.channels_last)[:, :taps, :, start : start + width] for tensor in padded
-        ]
-        inputs = (frame, *kernels)
-        out = torch.empty(batch, channels, height, width, dtype=torch.float16)
-        emulator.run(sepconv_cuda.plan_forward((out,), *inputs, HOPPER))
-        assert deviation(out, sepconv_reference(*(t.double() for t in inputs))) < TOLERANCE[torch.float16]
+    wide = torch.randn(1, 3, 56, 74, generator=generator).half().to(device)
+    kernels = [torch.randn(1, 51 + padding, 6, 22, generator=generator).half().to(device) for _ in range(2)]
+    kernels = [tensor.to(memory_format=torch.channels_last)[:, :51, :, start : start + 21] for tensor in kernels]
+    return wide[..., start : start + 71], *kernels
+
+
+ODD = pytest.mark.parametrize(("start", "padding"), [(0, 0), (1, 0), (0, 4), (1, 4), (0, 5), (1, 5)])
+
+
+@needs_compiler
+@ODD
+def test_emulated_odd_alignments(emulator, start, padding):
+    """The tensor-core kernel copies pairs where it can."""
+    inputs = odd_arguments(start, padding)
+    out = torch.empty(1, 3, 6, 21, dtype=torch.float16)
+    emulator.run(sepconv_cuda.plan_forward((out,), *inputs, HOPPER))
+    assert deviation(out, sepconv_reference(*(tensor.double() for tensor in inputs))) < TOLERANCE[torch.float16]
 
 
 @needs_compiler
@@ -190,7 +203,7 @@ def test_grids_within_their_limits():
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("size", CUDA_SIZES, ids=str)
 def test_gpu_against_reference(size, dtype, layout):
-    *inputs, grad_out = (tensor.cuda() for tensor in arguments(size, dtype, layout))
+    *inputs, grad_out = (laid_out(tensor.cuda(), layout) for tensor in arguments(size, dtype))
     exact_inputs = [tensor.double() for tensor in inputs]
     exact = [sepconv_reference(*exact_inputs), *sepconv_reference_backward(grad_out.double(), *exact_inputs)]
     leaves = [tensor.requires_grad_() for tensor in inputs]
@@ -201,6 +214,15 @@ def test_gpu_against_reference(size, dtype, layout):
     for result, again, expected in zip(*results, exact, strict=True):
         assert deviation(result, expected) < TOLERANCE[dtype]
         assert torch.equal(result, again)
+
+
+@pytest.mark.cuda
+@needs_gpu
+@ODD
+def test_gpu_odd_alignments(start, padding):
+    inputs = odd_arguments(start, padding, "cuda")
+    exact = sepconv_reference(*(tensor.double() for tensor in inputs))
+    assert deviation(sepconv(*inputs), exact) < TOLERANCE[torch.float16]
 
 
 @pytest.mark.cuda

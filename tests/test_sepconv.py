@@ -48,7 +48,7 @@ def laid_out(tensor, layout):
         return tensor.to(memory_format=torch.channels_last)
     if layout == "sliced":
         n, c, h, w = tensor.shape
-        room = torch.full((n + 1, c + 2, 2 * h, 2 * w + 3), float("nan"), dtype=tensor.dtype)
+        room = tensor.new_full((n + 1, c + 2, 2 * h, 2 * w + 3), float("nan"))
         view = room[1:, 1:-1, ::2, 3::2]
         return view.copy_(tensor)
     if layout == "expanded":
