@@ -152,7 +152,11 @@ def _forward_cpu(frame, vertical, horizontal):
     return out
 
 
-@torch.library.impl(FORWARD, "cuda")
+def _forward_elsewhere(frame, vertical, horizontal):
+    _check(frame, vertical, horizontal)
+    return sepconv_reference(frame, vertical, horizontal)
+
+
 def _forward_cuda(frame, vertical, horizontal):
     import sepconv_cuda
 
@@ -164,10 +168,8 @@ def _forward_cuda(frame, vertical, horizontal):
     return out
 
 
-@torch.library.impl(FORWARD, "default")
-def _forward_elsewhere(frame, vertical, horizontal):
-    _check(frame, vertical, horizontal)
-    return sepconv_reference(frame, vertical, horizontal)
+torch.library.impl(FORWARD, "cuda", _forward_cuda)
+torch.library.impl(FORWARD, "default", _forward_elsewhere)
 
 
 @torch.library.register_fake(FORWARD)
@@ -186,7 +188,16 @@ def _backward_cpu(grad_out, frame, vertical, horizontal, output_mask):
     return gradients
 
 
-@torch.library.impl(BACKWARD, "cuda")
+def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
+    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
+    gradients = sepconv_reference_backward(grad_out, frame, vertical, horizontal)
+    targets = _empty_gradients(frame, vertical, horizontal, output_mask)
+    return tuple(
+        target.copy_(gradient) if wanted else target
+        for target, gradient, wanted in zip(targets, gradients, output_mask, strict=True)
+    )
+
+
 def _backward_cuda(grad_out, frame, vertical, horizontal, output_mask):
     import sepconv_cuda
 
@@ -198,15 +209,8 @@ def _backward_cuda(grad_out, frame, vertical, horizontal, output_mask):
     return gradients
 
 
-@torch.library.impl(BACKWARD, "default")
-def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
-    _check_backward(grad_out, frame, vertical, horizontal, output_mask)
-    gradients = sepconv_reference_backward(grad_out, frame, vertical, horizontal)
-    targets = _empty_gradients(frame, vertical, horizontal, output_mask)
-    return tuple(
-        target.copy_(gradient) if wanted else target
-        for target, gradient, wanted in zip(targets, gradients, output_mask, strict=True)
-    )
+torch.library.impl(BACKWARD, "cuda", _backward_cuda)
+torch.library.impl(BACKWARD, "default", _backward_elsewhere)
 
 
 @torch.library.register_fake(BACKWARD)

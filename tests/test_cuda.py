@@ -11,6 +11,7 @@ from definition import interpolate
 from emulation import Emulator, Guarded
 from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_out
 
+import sepconv as sepconv_module
 import sepconv_cuda
 import speed_cuda
 from network import Interpolator
@@ -81,6 +82,19 @@ def test_what_is_missing_is_named(monkeypatch):
     sepconv_cuda.problem.cache_clear()
     assert 'pip install "cupy-cuda13x>=14" "cuda-toolkit[nvrtc,cudart]==13.*"' in sepconv_cuda.problem()
     sepconv_cuda.problem.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="all is there")
+def test_without_kernels_the_reference_does(caplog):
+    """What a GPU's tensors get where CuPy is missing: the right answer, and one warning. (Tensors of the CPU, here.)"""
+    *inputs, grad_out = arguments((1, 3, 4, 5, 3))
+    sepconv_module._has_cuda_kernels.cache_clear()
+    assert torch.equal(sepconv_module._forward_cuda(*inputs), sepconv_reference(*inputs))
+    gradients = sepconv_module._backward_cuda(grad_out, *inputs, [True, False, True])
+    assert torch.equal(gradients[0], sepconv_reference_backward(grad_out, *inputs)[0])
+    assert gradients[1].numel() == 0
+    (record,) = caplog.records
+    assert "PyTorch built for CUDA" in record.message
 
 
 # --- Emulated ---
