@@ -17,6 +17,7 @@ thread in one order, so that results do not depend on the number of threads.
 Shapes are those of sepconv.py. Arrays are addressed in bytes, so that one compiled kernel serves all strides.
 """
 
+import contextlib
 import inspect
 import os
 import platform
@@ -30,6 +31,7 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
@@ -417,12 +419,23 @@ def _add_row_to_frame_gradient(
 # --- Kernels ---------------------------------------------------------------------------------------------------
 
 
+class _Cache(FunctionCache):
+    """Numba's cache on disk, for which a disk without room is no error: the next start compiles again."""
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def _compiled(function, signature=None):
     """Compiled for one signature, or whatever types it is called with; kept on disk where there is a place for it."""
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return numba.njit(signature, nogil=True)(function)
+    dispatcher = numba.njit(nogil=True)(function)
+    with contextlib.suppress(RuntimeError):  # neither this folder nor the user's cache can be written
+        dispatcher._cache = _Cache(function)  # what njit(cache=True) does, with Numba's own
+    if signature is not None:
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    return dispatcher
 
 
 @_compiled

@@ -236,6 +236,21 @@ print(sepconv.sepconv(torch.ones(1, 3, 8, 8), torch.ones(1, 5, 4, 4), torch.ones
     assert result.stdout.strip() == "[25.0]", result.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
+def test_works_where_the_cache_has_no_room(tmp_path):
+    """There is a place, but what is written there does not fit."""
+    code = """
+import resource, signal, torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+import sepconv
+print(sepconv.sepconv(torch.ones(1, 3, 8, 8), torch.ones(1, 5, 4, 4), torch.ones(1, 5, 4, 4)).unique().tolist())
+"""
+    result = run_python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert result.stdout.strip() == "[25.0]", result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 # --- Gradients and registration ---
 
 
