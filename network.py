@@ -348,12 +348,17 @@ def _read_weights(path):
 
 
 def _cache_folder():
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        if sys.platform == "win32":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # as in a container whose user has no account
+        raise WeightsError(
+            "the published weights are kept in the user's home folder, and there is none: set HOME"
+        ) from error
     return Path(base) / "sepconv"
 
 
@@ -437,7 +442,7 @@ class Interpolator:
 
         Raises:
             TypeError: neither arrays nor tensors, or one of each.
-            ValueError: shapes or dtypes that differ or are none of the above.
+            ValueError: shapes or dtypes that differ or are none of the above, values that are not finite.
         """
         one, two, restore = _frames(one, two)
         results = list(one)
@@ -503,6 +508,10 @@ def _frames(one, two):
         raise ValueError(f"one is {dtype}, expected uint8, uint16 or floating-point numbers")
     if one.dim() != 4 or one.shape[1] not in (1, 2, 3, 4) or 0 in one.shape[2:]:
         raise ValueError(f"one has shape {shape}, expected 1 to 4 channels and at least one pixel")
+    for name, frames in {"one": one, "two": two}.items():
+        # One of them would spoil the mean of the pair, and so every pixel.
+        if frames.is_floating_point() and not frames.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite, expected numbers in the range [0, 1]")
 
     def restore(result):
         if kind is torch.Tensor:

@@ -274,6 +274,15 @@ def test_failed_downloads_leave_nothing(server, tmp_path, answer, message):
     assert list((tmp_path / "cache" / "sepconv").iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the cache lies elsewhere there")
+def test_no_home(monkeypatch):
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for a user without an account
+    with pytest.raises(WeightsError, match="home folder, and there is none: set HOME"):
+        load_network("lf", "published")
+
+
 def test_no_connection(server):
     server.shutdown()
     server.server_close()
@@ -420,6 +429,13 @@ ARRAY = np.zeros((4, 4, 3), np.uint8)
         (np.zeros((0, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8), ValueError, "at least one pixel"),
         (np.zeros(4, np.uint8), np.zeros(4, np.uint8), ValueError, r"expected \(H, W\) or \(H, W, C\)"),
         (torch.zeros(3, 4, 4), torch.zeros(3, 4, 4), ValueError, "expected 1 to 4 channels"),
+        (ARRAY / 255, ARRAY * np.nan, ValueError, "two has values that are not finite"),
+        (
+            torch.full((1, 3, 4, 4), torch.inf),
+            torch.zeros(1, 3, 4, 4),
+            ValueError,
+            "one has values that are not finite",
+        ),
     ],
 )
 def test_what_is_no_pair_is_named(published, one, two, error, message):
