@@ -1,6 +1,7 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -98,6 +99,7 @@ def exit_status(program, options, too_much="pictures of this size"):
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the programs set it while they are imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _ready_streams()
     try:
         with warnings.catch_warnings(action="ignore"):  # what matters is said in a line of our own
             program(options)
@@ -115,6 +117,15 @@ def exit_status(program, options, too_much="pictures of this size"):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more
         return _fail(f"{error.filename or 'standard output'}: {error.strerror.lower()}", 1)
     return 0
+
+
+def _ready_streams():
+    """Makes standard output and error take whatever is printed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a path that cannot be encoded, as on standard error
 
 
 def _fail(reason, status):

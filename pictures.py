@@ -81,7 +81,7 @@ def read(path):
         raise PictureError(f"{path} is a folder, not a picture")
     try:
         if path.stat().st_size == 0:
-            raise PictureError(f"{path} is empty")
+            raise PictureError(f"{path} is empty" if path.is_file() else f"{path} is not an ordinary file")
         image = _open_with_vips(path)
         return _read_with_vips(image) if image else _read_with_pillow(path)
     except UnidentifiedImageError as error:
@@ -236,10 +236,12 @@ def check_place(path):
     """Says early what would keep any file from being written there.
 
     Raises:
-        PictureError: a folder that is missing or cannot be written, a target that is a folder.
+        PictureError: a folder that is missing or cannot be written, a target that is a folder or a device.
     """
     if os.path.isdir(path):
         raise PictureError(f"{path} is a folder: name a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or device, which a file would take the place of
+        raise PictureError(f"{path} is not an ordinary file")
     if not os.path.isdir(path.parent):
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

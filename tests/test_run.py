@@ -126,6 +126,25 @@ def test_full_standard_output():
     assert (program.returncode, program.stderr) == (1, "error: standard output: no space left on device\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such shell there")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed, pair, published_file, tmp_path):
+    """As some schedulers start programs. What would have been printed is lost, and nothing else."""
+    words = [sys.executable, ROOT / "run.py", "--one", "one.png", "--two", "two.png", "--weights", published_file]
+    program = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True)
+    assert (program.returncode, program.stderr) == (0, "")
+    assert program.stdout == ("out.png\n" if closed == "2>&-" else "")
+    assert sorted(tmp_path.iterdir()) == sorted([*pair, tmp_path / "out.png"])
+
+
+def test_a_path_that_standard_output_cannot_encode(pair, published_file):
+    words = [sys.executable, ROOT / "run.py", "--one", "one.png", "--two", "one.png", "--weights", published_file]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    program = subprocess.run([*words, "--out", "größe.png"], env=environment, capture_output=True, text=True)
+    assert (program.returncode, program.stdout, program.stderr) == (0, "gr\\xf6\\xdfe.png\n", "")
+    assert Path("größe.png").exists()
+
+
 # --- As a program ---
 
 
@@ -402,6 +421,17 @@ def test_bad_targets(out, reason, broken, pair, refused):
 
 def test_bad_targets_are_found_before_anything_is_read(refused):
     assert "there is no folder" in refused("--one", "missing.png", "--out", "missing/out.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_what_is_no_ordinary_file_is_left_alone(pair, refused):
+    """A device that a link leads to would be replaced, too."""
+    os.mkfifo("pipe.png")
+    Path("link.png").symlink_to("pipe.png")
+    assert "pipe.png is not an ordinary file" in refused("--one", "pipe.png", "--two", pair[1])
+    for out in ("pipe.png", "link.png"):
+        assert f"{out} is not an ordinary file" in refused("--one", pair[0], "--two", pair[1], "--out", out)
+    assert Path("pipe.png").is_fifo()
 
 
 def test_inputs_are_not_overwritten(pair, refused, tmp_path):
