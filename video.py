@@ -134,6 +134,8 @@ class Job:
             raise VideoError(f"{target} is the input: it would be lost")
         if encoding.is_pattern(target) and target.parent.is_dir() and encoding.present(target):
             raise VideoError(f"there are pictures that match {target}: remove them, or choose another name")
+        if target.exists() and not target.is_dir() and (self.to_pictures or not target.is_file()):
+            raise VideoError(f"{target} is there, and neither a folder nor a video: choose another name")
         if target.is_dir() and any(target.iterdir()):
             raise VideoError(f"{target} is a folder that is not empty: choose another name")
         if self.to_pictures and (self.wishes.codec or self.wishes.crf is not None or self.wishes.pixel_format):

@@ -839,6 +839,11 @@ def test_targets_that_cannot_be_written():
     refused("in.mp4 is the input: it would be lost", target=source)
     refused("no/out.mp4 cannot be written: there is no folder no", target="no/out.mp4")
     refused("full is a folder that is not empty", target="full")
+    Path("plain").write_text("")
+    refused("plain is there, and neither a folder nor a video", target="plain")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.mp4")
+        refused("pipe.mp4 is there, and neither a folder nor a video", target="pipe.mp4")
     refused("the extension .txt is not known: use one of mp4, m4v, mov", target="out.txt")
     refused("encoder libfoo is not in this build of FFmpeg", codec="libfoo")
     refused("encoder aac is not for video", codec="aac")
