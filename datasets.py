@@ -5,7 +5,6 @@ the triplets of a folder without opening a picture; Middlebury's is in middlebur
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import pictures
+from files import natural
 from metrics import SMALLEST
 
 
@@ -172,8 +172,7 @@ def _folders(folder):
 
 
 def _natural(path):
-    """For sorting: im9 before im10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)], path.suffix
+    return natural(path.stem), path.suffix
 
 
 UCF101 = Benchmark(

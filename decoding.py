@@ -18,6 +18,7 @@ from PIL import Image
 import pictures
 import scenes
 from colour import Pixels, Tags, layout_of, planes_of, turned
+from files import natural, reason
 
 INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
 SEEK_MARGIN = 2  # seconds before the first frame that is wanted: what filters and scene detection look back at
@@ -351,12 +352,6 @@ def _through(graph, frame):
             return
 
 
-def reason(error):
-    """What an exception says, as the end of a sentence."""
-    said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
-    return said[0].lower() + said[1:]
-
-
 # --- Pictures -----------------------------------------------------------------------------------------------------
 
 
@@ -416,8 +411,4 @@ def picture_files(path):
     if not files:
         what = f"pictures that match {path.name}" if is_pattern(path) else "pictures"
         raise VideoError(f"there are no {what} in {folder}")
-    return sorted(files, key=lambda file: [int(part) if part.isdigit() else part for part in _parts(file.name)])
-
-
-def _parts(name):
-    return re.split(r"(\d+)", name.lower())
+    return sorted(files, key=lambda file: natural(file.name.lower()))

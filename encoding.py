@@ -18,8 +18,8 @@ from av.codec.context import Flags
 
 import pictures
 from colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, frame_of, layout_of
-from decoding import VideoError, is_pattern, name_of, reason
-from files import replacing
+from decoding import VideoError, is_pattern, name_of
+from files import reason, replacing
 
 PART_FRAMES = 96  # in a part: what a kill costs at most, and how far apart key frames are
 

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all, and the error for those that are of no use."""
+"""Files that are there whole or not at all, the error for those that are of no use, and their names in order."""
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -9,6 +10,17 @@ from pathlib import Path
 
 class DataError(ValueError):
     """Something of the user's that cannot be had, read or used; the message names it and says why."""
+
+
+def reason(error):
+    """What an exception says, as the end of a sentence."""
+    said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+    return said[0].lower() + said[1:]
+
+
+def natural(text):
+    """For sorting names as people count: im9 before im10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
 @contextlib.contextmanager

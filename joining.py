@@ -13,8 +13,8 @@ from fractions import Fraction
 
 import av
 
-from decoding import VideoError, VideoFile, is_cover, reason
-from files import replacing
+from decoding import VideoError, VideoFile, is_cover
+from files import reason, replacing
 
 # Facts about the source's container or encoder that are not true of the new file.
 NOT_COPIED = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "alpha_mode"}

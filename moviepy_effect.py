@@ -6,9 +6,11 @@ smooth = VideoFileClip("in.mp4").with_effects([SepConv(factor=2)])
 """
 
 import math
+from fractions import Fraction
 
 from moviepy import Effect
 
+import timing
 from network import Interpolator
 
 
@@ -24,7 +26,7 @@ class SepConv(Effect):
     """
 
     def __init__(self, factor=2, interpolator=None, **network):
-        if factor not in (2, 4, 8, 16):
+        if factor not in timing.FACTORS:
             raise ValueError(f"factor is {factor}, expected 2, 4, 8 or 16")
         self.factor = factor
         self.interpolator = interpolator or Interpolator(**network)
@@ -35,29 +37,26 @@ class SepConv(Effect):
         if not rate:
             raise ValueError("the clip has no frames per second: set them with with_fps")
         last = math.ceil(clip.duration * rate - 1e-6) - 1 if clip.duration else math.inf
-        known = {}  # {(number of a frame, in parts of the new rate): frame}, of the pair at hand
+        originals = {}  # {number: frame}, of the pair at hand
+        between = {}  # {number of the pair: {share: frame}}, likewise
 
-        def at(step):
-            if step not in known:
-                known[step] = clip.get_frame((step / self.factor + 1e-3) / rate)
-            return known[step]
-
-        def halfway(low, high, wanted):
-            while True:
-                middle = (low + high) // 2
-                if middle not in known:
-                    known[middle] = self.interpolator(at(low), at(high))
-                if middle == wanted:
-                    return known[middle]
-                low, high = (low, middle) if wanted < middle else (middle, high)
+        def original(number):
+            if number not in originals:
+                originals[number] = clip.get_frame((number + 1e-3) / rate)
+            return originals[number]
 
         def frame(time):
-            step = max(0, int(time * rate * self.factor + 1e-3))
-            first = step - step % self.factor
-            if first >= last * self.factor:  # after the last frame there is none to go to
-                return at(last * self.factor)
-            for old in [old for old in known if not first <= old <= first + self.factor]:
-                del known[old]
-            return at(first) if step == first else halfway(first, first + self.factor, step)
+            number, part = divmod(max(0, int(time * rate * self.factor + 1e-3)), self.factor)
+            if number >= last:  # after the last frame there is none to go to
+                number, part = last, 0
+            for old in [old for old in originals if not number <= old <= number + 1]:
+                del originals[old]
+            if part == 0:
+                return original(number)
+            if number not in between:
+                between.clear()
+            known = between.setdefault(number, {})
+            share = Fraction(part, self.factor)
+            return timing.between(original(number), original(number + 1), share, self.interpolator, known)
 
         return clip.with_updated_frame_function(frame).with_fps(rate * self.factor)

@@ -12,7 +12,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from files import DataError, replacing
+from files import DataError, reason, replacing
 
 
 class PictureError(DataError):
@@ -93,7 +93,7 @@ def read(path):
     except (OSError, ValueError, SyntaxError, EOFError, ImageCms.PyCMSError) as error:
         if isinstance(error, PictureError):
             raise
-        raise PictureError(f"{path} cannot be read: {_reason(error)}") from error
+        raise PictureError(f"{path} cannot be read: {reason(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,6 @@ def look(path):
     picture = read(path)
     height, width = picture.pixels.shape[:2]
     return Look(width, height, not picture.is_grey, picture.has_alpha, picture.pixels.dtype == np.uint16)
-
-
-def _reason(error):
-    """What an exception says, as the end of a sentence."""
-    reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
-    return reason[0].lower() + reason[1:]
 
 
 def _open_with_vips(path):
@@ -276,7 +270,7 @@ def write(path, picture, quality=None, lossless=False):
         with replacing(path) as part:
             part.write_bytes(data)
     except (OSError, ValueError, pyvips.Error) as error:
-        raise PictureError(f"{path} cannot be written: {_reason(error)}") from error
+        raise PictureError(f"{path} cannot be written: {reason(error)}") from error
     return notes
 
 

@@ -25,11 +25,11 @@
 // the network left them (channels_last), the 51 taps of a pixel do.
 
 constexpr int TAPS = 51;
-constexpr int LANES = 32;                   // of a warp
-constexpr int WARPS = 4;                    // that share the pixels of a tile and the taps
+constexpr int LANES = 32;                          // of a warp
+constexpr int WARPS = 4;                           // that share the pixels of a tile and the taps
 constexpr int THREADS = WARPS * LANES;
 constexpr int SHARE = (TAPS + WARPS - 1) / WARPS;  // taps of a warp
-constexpr int CHUNK = 8;                    // rows of the frame in shared memory
+constexpr int CHUNK = 8;                           // rows of the frame in shared memory
 constexpr int FRAME_WIDTH = LANES + TAPS - 1;
 constexpr int PITCH = LANES + 4;                   // of rows that threads fill along 8 taps: 4 * tap + pixel hits every bank
 
@@ -138,6 +138,8 @@ __device__ __forceinline__ double fetch(const double* from) { return __ldg(from)
 __device__ __forceinline__ Half fetch(const Half* from) { return {__ldg(&from->bits)}; }
 __device__ __forceinline__ BFloat16 fetch(const BFloat16* from) { return {__ldg(&from->bits)}; }
 
+__device__ __forceinline__ bool is_tap(int tap) { return 0 <= tap && tap < TAPS; }
+
 // Whether a pair of 16-bit values may be moved at once.
 __device__ __forceinline__ bool is_aligned(const void* pointer) { return (unsigned long long)pointer % 4 == 0; }
 
@@ -227,6 +229,24 @@ __device__ __forceinline__ void load_horizontal(
     });
 }
 
+// The taps of this thread's warp for each row of a tile, by way of shared memory.
+template <int ROWS, typename T, typename Tile>
+__device__ __forceinline__ void take_horizontal(
+    float (&horizontal)[ROWS][SHARE], float (&kernels)[LANES][TAPS], const Arguments<T>& a, const Tile& tile, int begin,
+    bool whole)
+{
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        load_horizontal(kernels, a, tile, row);
+        copies_done();
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < SHARE; k++)
+            horizontal[row][k] = k < SHARE - 1 || whole ? kernels[threadIdx.x][begin + k] : 0.f;
+        __syncthreads();
+    }
+}
+
 // The rows `first` to `first` + CHUNK of what a tile sees of the frame, zero outside of it.
 template <int CHANNELS, typename T, typename Tile>
 __device__ __forceinline__ void load_frame(
@@ -260,7 +280,7 @@ __device__ __forceinline__ void load_vertical(
     for (int row = 0; row < ROWS; row++, from += kernels.stride[2] - kernels.stride[1]) {
         const int pixels = tile.top + row < a.height ? a.width - tile.left : 0;
         for_each_tap<CHUNK, LANES>(kernels, [&](int step, int pixel) {
-            const bool present = unsigned(first + step - row) < TAPS && pixel < pixels;
+            const bool present = is_tap(first + step - row) && pixel < pixels;
             place(taps[row][step][pixel], from + step * kernels.stride[1] + pixel * kernels.stride[3], present);
         });
     }
@@ -330,8 +350,7 @@ __device__ __forceinline__ void add_rows(
             }
 #pragma unroll
             for (int row = 0; row < FORWARD_ROWS; row++) {
-                const int tap = first + step - row;
-                if (ALL || (0 <= tap && tap < TAPS))
+                if (ALL || is_tap(first + step - row))
                     sums[row][c] += vertical[row] * lines[row];
             }
         }
@@ -347,16 +366,7 @@ __global__ void __launch_bounds__(THREADS, 3) forward(const Arguments<T> a)
     const bool whole = begin + SHARE <= TAPS;
 
     float horizontal[FORWARD_ROWS][SHARE];
-#pragma unroll
-    for (int row = 0; row < FORWARD_ROWS; row++) {
-        load_horizontal(memory.horizontal, a, tile, row);
-        copies_done();
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < SHARE; k++)
-            horizontal[row][k] = k < SHARE - 1 || whole ? memory.horizontal[threadIdx.x][begin + k] : 0.f;
-        __syncthreads();
-    }
+    take_horizontal(horizontal, memory.horizontal, a, tile, begin, whole);
 
     float sums[FORWARD_ROWS][CHANNELS] = {};
     for (int first = 0; first < FORWARD_ROWS + TAPS - 1; first += CHUNK) {
@@ -437,10 +447,10 @@ __device__ __forceinline__ void load_patch(
             if (lane < pixels)
                 to[lane * PIXEL_PITCH + tap] = fetch(from + lane * next_pixel + tap);
         } else {
-            // Value by value; eight pixels times four taps at a time, or four times eight.
+            // Value by value; four pixels times eight taps at a time, or eight times four.
             const bool taps_together = next_tap < next_pixel;
             const int taps = taps_together ? LANES / 4 : LANES / PATCH;
-            #pragma unroll 1
+#pragma unroll 1
             for (int pixel = taps_together ? lane / taps : lane % PATCH; pixel < pixels; pixel += LANES / taps) {
                 int tap = taps_together ? lane % taps : lane / PATCH;
                 const T* value = from + pixel * next_pixel + tap * next_tap;
@@ -603,21 +613,15 @@ __global__ void __launch_bounds__(THREADS, 3) backward_kernels(const Arguments<T
     const bool whole = begin + SHARE <= TAPS;
 
     float horizontal[GRADIENT_ROWS][SHARE], grad_horizontal[GRADIENT_ROWS][SHARE] = {};
+    take_horizontal(horizontal, memory.horizontal, a, tile, begin, whole);
     float grad_out[GRADIENT_ROWS][CHANNELS];
 #pragma unroll
-    for (int row = 0; row < GRADIENT_ROWS; row++) {
-        load_horizontal(memory.horizontal, a, tile, row);
-        const int y = tile.top + row, x = tile.left + lane;
+    for (int row = 0; row < GRADIENT_ROWS; row++)
 #pragma unroll
-        for (int c = 0; c < CHANNELS; c++)
+        for (int c = 0; c < CHANNELS; c++) {
+            const int y = tile.top + row, x = tile.left + lane;
             grad_out[row][c] = y < a.height && x < a.width ? a.grad_out.value(tile.n, c, y, x) : 0.f;
-        copies_done();
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < SHARE; k++)
-            horizontal[row][k] = k < SHARE - 1 || whole ? memory.horizontal[lane][begin + k] : 0.f;
-        __syncthreads();
-    }
+        }
 
     for (int first = 0; first < GRADIENT_ROWS + TAPS - 1; first += CHUNK) {
         load_frame(memory.frame, a, tile, first);
@@ -631,7 +635,7 @@ __global__ void __launch_bounds__(THREADS, 3) backward_kernels(const Arguments<T
 #pragma unroll
             for (int row = 0; row < GRADIENT_ROWS; row++) {
                 vertical[row] = memory.vertical[row][step][lane];
-                met[row] = 0 <= first + step - row && first + step - row < TAPS;
+                met[row] = is_tap(first + step - row);
             }
 #pragma unroll
             for (int k = 0; k < SHARE; k++) {
@@ -667,7 +671,7 @@ __global__ void __launch_bounds__(THREADS, 3) backward_kernels(const Arguments<T
                     float sum = 0;
                     for (int part = 0; part < WARPS; part++)
                         sum += memory.partial[part][row][step][pixel];
-                    if (0 <= tap && tap < TAPS && y < a.height && x < a.width)
+                    if (is_tap(tap) && y < a.height && x < a.width)
                         a.grad_vertical.write(tile.n, tap, y, x, sum);
                 });
             }
@@ -735,7 +739,7 @@ __global__ void __launch_bounds__(THREADS, 4) backward_frame(const Arguments<T> 
         });
         for_each_tap<FRAME_ROWS, FRAME_WIDTH>(a.vertical, [&](int row, int pixel) {
             const int tap = first + row, x = left + pixel;
-            const bool inside = 0 <= tap && tap < TAPS && 0 <= x && x < a.width;
+            const bool inside = is_tap(tap) && 0 <= x && x < a.width;
             place(memory.vertical[row][pixel], a.vertical.at(tile.n, tap, y, x), inside);
         });
         for (int index = warp * LANES + lane; index < CHANNELS * FRAME_WIDTH; index += THREADS) {
@@ -747,7 +751,7 @@ __global__ void __launch_bounds__(THREADS, 4) backward_frame(const Arguments<T> 
         bool met[FRAME_ROWS];
 #pragma unroll
         for (int row = 0; row < FRAME_ROWS; row++)
-            met[row] = 0 <= first + row && first + row < TAPS;
+            met[row] = is_tap(first + row);
 #pragma unroll
         for (int k = 0; k < SHARE; k++) {
             if (k < SHARE - 1 || whole) {

@@ -229,9 +229,10 @@ def cuda_problem():
 @lru_cache
 def _has_cuda_kernels():
     """False, and a warning the first time, where plain PyTorch has to do."""
-    if cuda_problem():
-        logging.getLogger(__name__).warning("%s; until then the GPU goes the long way round", cuda_problem())
-    return cuda_problem() is None
+    problem = cuda_problem()
+    if problem:
+        logging.getLogger(__name__).warning("%s; until then the GPU goes the long way round", problem)
+    return problem is None
 
 
 def _empty_out(frame, vertical):

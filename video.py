@@ -26,8 +26,8 @@ import encoding
 import joining
 import scenes
 import timing
-from decoding import VideoError, open_source, reason
-from files import replacing
+from decoding import VideoError, open_source
+from files import reason, replacing
 from threads import Behind, ahead
 
 STATE = "state.json"

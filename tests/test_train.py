@@ -181,18 +181,24 @@ def test_frames_cut_ahead_are_the_same(film, tmp_path):
 # --- Stopping and going on ---
 
 
+def stopped_after(step, words, number):
+    """Status, remaining output and errors of a program that gets a signal when it has reported a step."""
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if f"  step {step}  " in line:
+                process.send_signal(number)
+                break
+        rest, errors = process.communicate()
+    return process.returncode, rest, errors
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
     """Bit for bit, after SIGTERM in the middle."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(command(film, whole, "--steps", 5, "--synthetic", 0.5)[1:]) == 0
     words = [sys.executable, *command(film, parts, "--steps", 5, "--synthetic", 0.5)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if "  step 2  " in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        rest, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
+    status, rest, errors = stopped_after(2, words, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
     assert errors == ""
     stopped = int(re.search(r"stopped at step (\d)", rest)[1])
     assert 2 <= stopped < 5
@@ -207,13 +213,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint(film, tmp_path):
     words = [sys.executable, *command(film, tmp_path, "--minutes", 10)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if "  step 1  " in line:
-                process.send_signal(signal.SIGINT)
-                break
-        rest, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "error: interrupted\n")
+    status, rest, errors = stopped_after(1, words, signal.SIGINT)
+    assert (status, errors) == (130, "error: interrupted\n")
     assert "stopped at step" in rest
     checkpoint = trainer.read_checkpoint(tmp_path / "trained-l1.checkpoint")
     assert checkpoint["recipe"]["minutes"] == 10
