@@ -47,10 +47,14 @@ def tables(results, benchmark):
         measured = len(results.of(subset))
         known = measured + sum(name == subset for name, _ in results.left_out)
         whole = max(benchmark.count or 0, known)
-        scenes = f"{measured} scenes" if measured == whole else f"{measured} of {whole} scenes"
+        scenes = _scenes(measured) if measured == whole else f"{measured} of {_scenes(whole)}"
         title = ", ".join(filter(None, (benchmark.title, subset, scenes)))
         made.append({"title": title, "columns": [METRICS[name].title for name in metrics], "rows": rows})
     return made
+
+
+def _scenes(count):
+    return "1 scene" if count == 1 else f"{count} scenes"
 
 
 def _cells(values, metrics):
@@ -71,11 +75,12 @@ def notes(results):
             label = f"{method['label']}{subset and f' ({subset})'}"
             finite = [scene[index]["psnr"] for scene in scenes if math.isfinite(scene[index]["psnr"])]
             if len(finite) < len(scenes):
-                others = f"; the others have {np.mean(finite):.2f} dB" if finite else ""
-                said.append(f"{label}: {len(scenes) - len(finite)} pictures are exact, their PSNR infinite{others}")
+                others = f", without them it is {np.mean(finite):.2f} dB" if finite else ""
+                said.append(f"{label}: the PSNR of exact pictures ({len(scenes) - len(finite)}) is infinite{others}")
             differences = [scene[index]["from_float32"] for scene in scenes if "from_float32" in scene[index]]
             if differences:
-                said.append(f"{label}: in no pixel more than {max(differences):.0f} levels from the picture in float32")
+                most = f"{max(differences):.0f} of 255 levels"
+                said.append(f"{label}: no pixel is more than {most} from the picture in float32")
     return said
 
 
