@@ -51,7 +51,6 @@ BENCHMARKS = {
     "xiph": XIPH,
     "triplets": OWN,
 }
-NAMED = 20  # scenes that were left out, line by line; the JSON file has them all
 
 
 def main(argv=None):
@@ -168,8 +167,8 @@ def measure(options):
     if page:
         print(page.write(results, options.benchmark))
     if results.left_out:
-        for (_, scene), why in itertools.islice(results.left_out.items(), NAMED):
-            print(f"left out: {scene}: {why}", file=sys.stderr)
+        for line in report.left_out(results):
+            print(line, file=sys.stderr)
         raise BenchmarkError(f"left out: {len(results.left_out)} of {len(triplets)} scenes")
 
 
@@ -184,7 +183,9 @@ def find(options):
     except BenchmarkError as error:
         raise BenchmarkError(f"{error}; {expected}") from error
     triplets = [triplet for triplet in triplets if not options.subset or triplet.subset in options.subset]
-    lacking = [triplet for triplet in triplets if not all(os.path.exists(path) for path in triplet.files)]
+    lacking = [
+        triplet for triplet in triplets if triplet.problem or not all(os.path.exists(path) for path in triplet.files)
+    ]
     if len(lacking) == len(triplets):
         raise BenchmarkError(f"there is no whole triplet in {folder}; {expected}")
     keys = [(triplet.subset, triplet.scene) for triplet in triplets]
@@ -192,7 +193,7 @@ def find(options):
         twice = next(scene for number, (_, scene) in enumerate(keys) if keys[number] in keys[:number])
         raise BenchmarkError(f"{folder}: its list names {twice} twice")
     if lacking:
-        note(options, f"frames are missing: {len(lacking)} of {len(triplets)} scenes will be left out")
+        note(options, f"{len(lacking)} of {len(triplets)} scenes will be left out, for lack of the right frames")
     return triplets
 
 

@@ -174,7 +174,12 @@ def _ucf101(folder):
 
 
 def _folders(folder):
-    return sorted((path for path in folder.iterdir() if path.is_dir()), key=_natural)
+    return sorted((path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder)), key=_natural)
+
+
+def _is_hidden(path, folder):
+    """As .thumbnails is, and ._im1.png, which macOS leaves beside im1.png on the disks of other systems."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _natural(path):
@@ -299,9 +304,13 @@ XIPH = Benchmark(
 
 def _own(folder):
     """Every folder below that holds pictures is a triplet; they are named by their order: first, truth, second."""
+    folders = {}
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in pictures.FORMATS and not _is_hidden(path, folder):
+            folders.setdefault(path.parent, []).append(path)
     triplets = []
-    for inner in sorted({path.parent for path in folder.rglob("*") if path.suffix.lower() in pictures.FORMATS}):
-        files = sorted((path for path in inner.iterdir() if path.suffix.lower() in pictures.FORMATS), key=_natural)
+    for inner in sorted(folders):
+        files = sorted(folders[inner], key=_natural)
         count = len(files)
         problem = "" if count == 3 else f"{inner}: expected three pictures (first, truth, second), found {count}"
         one, truth, two = files if not problem else [inner] * 3

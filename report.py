@@ -17,6 +17,7 @@ from results import write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SCENES_IN_TEXT = 30  # up to so many scenes of a single method are listed one by one
+LEFT_OUT_SHOWN = 20  # the JSON file has them all
 SCENES_ON_PAGE = 48  # evenly spread over the larger benchmarks: their pictures would be many gigabytes
 THUMBNAIL = (240, 180)  # pixels
 ERROR_COLOURS = ((0, 0, 0), (60, 15, 110), (190, 50, 90), (250, 140, 20), (252, 255, 190))
@@ -82,6 +83,13 @@ def notes(results):
                 most = f"{max(differences):.0f} of 255 levels"
                 said.append(f"{label}: no pixel is more than {most} from the picture in float32")
     return said
+
+
+def left_out(results):
+    """What was left out and why, line by line, up to a number that one still reads."""
+    lines = [f"left out: {_name(*key)}: {why}" for key, why in results.left_out.items()]
+    more = [f"left out: {len(lines) - LEFT_OUT_SHOWN} more; --json names them all"]
+    return lines if len(lines) <= LEFT_OUT_SHOWN else lines[:LEFT_OUT_SHOWN] + more
 
 
 def text(results, benchmark):
@@ -176,10 +184,9 @@ class Page:
     def write(self, results, benchmark):
         """index.html; returns its path."""
         metrics = results.settings["metrics"]
-        left_out = [f"{_name(*key)}: {why}" for key, why in results.left_out.items()]
         data = {
             "tables": tables(results, benchmark),
-            "notes": notes(results) + [f"Left out: {line}" for line in left_out],
+            "notes": notes(results) + left_out(results),
             "methods": [method["label"] for method in self.methods],
             "metrics": [METRICS[name].title for name in metrics],
             "scenes": [

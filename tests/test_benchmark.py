@@ -231,12 +231,18 @@ def test_subsets_are_averaged_apart(trees, run):
     ]  # fmt: skip
     status, out, _ = run("--snu-film", trees[0] / "snu", "--method", "average", "--subset", "hard")
     assert re.findall(r"^SNU-FILM, (\w+)", out, re.M) == ["hard"]
+    (trees[0] / "snu" / "test" / "GOPRO_test" / "GOPR0384_11_00" / "000104.png").unlink()
+    status, _, err = run("--snu-film", trees[0] / "snu", "--method", "average")
+    assert status == 1
+    assert "left out: hard GOPRO_test/GOPR0384_11_00/000100: " in err
 
 
 def test_own_triplets(own, run):
     triplets = datasets.OWN.find(own)
     assert [triplet.scene for triplet in triplets] == ["a", "b/im", "c"]
     assert [path.name for path in triplets[0].files] == ["im9.png", "im11.png", "im10.png"]  # one, two, truth
+    (own / "b" / "im" / "._im9.png").write_bytes(b"what macOS leaves")
+    shutil.copytree(own / "a", own / "b" / ".thumbnails" / "a")
     (own / "c" / "im12.png").write_bytes((own / "c" / "im9.png").read_bytes())
     status, out, err = run("--triplets", own, "--method", "average")
     assert status == 1
@@ -364,7 +370,8 @@ def test_what_is_left_out_is_named(own, run, tmp_path):
     results = tmp_path / "results.json"
     status, out, err = run("--triplets", own, "--method", "average", "--json", results, "--html", tmp_path / "page")
     assert status == 1
-    lines = err.splitlines()
+    note, *lines = err.splitlines()
+    assert note == "note: 1 of 4 scenes will be left out, for lack of the right frames"
     assert re.fullmatch(rf"left out: a: {own}/a/im10.png cannot be read: .*", lines[0])
     assert lines[1] == f"left out: b/im: {own}/b/im: expected three pictures (first, truth, second), found 2"
     assert lines[2].startswith(f"left out: c: the frames differ in size: {own}/c/im9.png is 40x37, ")
@@ -373,7 +380,7 @@ def test_what_is_left_out_is_named(own, run, tmp_path):
     assert [scene["scene"] for scene in content["scenes"]] == ["d"]
     assert [scene["scene"] for scene in content["left_out"]] == ["a", "b/im", "c"]
     assert content["complete"] is False
-    assert "Left out: a: " in (tmp_path / "page" / "index.html").read_text()
+    assert "left out: a: " in (tmp_path / "page" / "index.html").read_text()
     assert "own triplets, 1 of 4 scenes" in out
     assert "average: the PSNR of exact pictures (1) is infinite\n" in out
 
@@ -383,11 +390,24 @@ def test_missing_frames_are_said_before_the_hours(trees, run):
     status, out, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
     assert status == 1
     lines = err.splitlines()
-    assert lines[0] == "note: frames are missing: 1 of 2 scenes will be left out"
+    assert lines[0] == "note: 1 of 2 scenes will be left out, for lack of the right frames"
     assert re.fullmatch(
         r"left out: 00002/0010: .*/00002/0010/im2.png cannot be read: no such file or directory", lines[1]
     )
     assert "Vimeo-90k, 1 of 3782 scenes" in out
+
+
+def test_not_everything_that_is_left_out_is_named(trees, run):
+    names = [f"00009/{number:04}" for number in range(25)]
+    (trees[0] / "vimeo" / "tri_testlist.txt").write_text("\n".join(["00001/0266", *names]))
+    status, _, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
+    assert status == 1
+    lines = err.splitlines()[1:]
+    assert [re.match("left out: (.*): .* cannot be read", line)[1] for line in lines[:20]] == names[:20]
+    assert lines[20:] == [
+        "left out: 5 more; --json names them all",
+        "error: left out: 25 of 26 scenes",
+    ]
 
 
 @pytest.mark.parametrize(
