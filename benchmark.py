@@ -29,6 +29,7 @@ import methods
 import middlebury
 import report
 from command_line import (
+    Help,
     Words,
     add_network_options,
     download_progress,
@@ -62,7 +63,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
         description="Measures the network, and two yardsticks, against frames that are known.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     add_network_options(parser, several=True)
     parser.add_argument(

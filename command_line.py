@@ -1,5 +1,6 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
+import argparse
 import contextlib
 import io
 import os
@@ -11,6 +12,13 @@ import torch
 
 from files import DataError
 from network import MODELS, PADDINGS, PRECISIONS, Interpolator
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of every option that has one: not of what is off, or not named."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class Words(list):

@@ -287,8 +287,9 @@ def _check_4k(frame):
 
 XIPH = Benchmark(
     title="Xiph",
-    layout="frames 1 to 99 of eight clips of media.xiph.org as BoxingPractice-001.png and so on, as made by ffmpeg -i "
-    "Netflix_BoxingPractice_4096x2160_60fps_10bit_420.y4m -pix_fmt rgb24 -frames:v 100 BoxingPractice-%03d.png",
+    layout=f"frames 1 to 99 of {', '.join(_CLIPS)}, which are at media.xiph.org/video/derf in ElFuente/ and Chimera/, "
+    "as BoxingPractice-001.png and so on, as made by ffmpeg -i Netflix_BoxingPractice_4096x2160_60fps_10bit_420.y4m "
+    "-pix_fmt rgb24 -frames:v 100 BoxingPractice-%03d.png",
     find=_xiph,
     published=(
         Published("SepConv-l1", {"psnr": "34.77", "ssim_uniform": "0.929"}, _SOFTSPLAT, "2K"),

@@ -29,7 +29,7 @@ import pictures
 import scenes
 import timing
 import video
-from command_line import add_network_options, exit_status, make_interpolator, note
+from command_line import Help, add_network_options, exit_status, make_interpolator, note
 from decoding import INPUT_RATE, exact_rate, seconds
 from network import REACH
 
@@ -47,7 +47,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Makes the frame halfway between two pictures, or a video with more frames.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     add_network_options(parser)
     parser.add_argument("--one", type=Path, default=IMAGES / "one.png", metavar="FILE", help="the first picture")

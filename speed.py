@@ -34,7 +34,7 @@ from torch.autograd.profiler import profile
 import speed_cuda
 from batches import Batches
 from clips import Footage
-from command_line import exit_status
+from command_line import Help, exit_status
 from network import MODELS, PRECISIONS, TAPS, Interpolator
 from ranks import Ranks
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
@@ -58,7 +58,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="speed.py",
         description="Measures the op and the network on this machine.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--breakdown", action="store_true", help="where the time of one 640x480 pair goes")

@@ -1,6 +1,7 @@
 """speed.py: that it measures what it says, not how fast; the README; and what the programs share."""
 
 import argparse
+import importlib
 import io
 import re
 import sys
@@ -78,6 +79,13 @@ def test_every_figure_in_the_readme_is_there():
     figures = [row.split("|")[2] for table in tables for row in table.splitlines()[2:]]
     assert len(figures) > 5
     assert all(re.search(r"\d", figure) and not re.search(r"\b[A-Z]{2,}\d*\b", figure) for figure in figures)
+
+
+@pytest.mark.parametrize("program", ["run", "benchmark", "speed"])
+def test_help_says_defaults_that_are_some(program, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(program).main(["--help"])
+    assert set(re.findall(r"\(default:\s+(\S+)\)", capsys.readouterr().out)).isdisjoint({"None", "False"})
 
 
 class Terminal(io.StringIO):
