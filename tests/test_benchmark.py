@@ -418,7 +418,7 @@ def test_not_everything_that_is_left_out_is_named(trees, run):
         (["--vimeo90k", "empty"], "empty/tri_testlist.txt cannot be read: no such file or directory; expected the"),
         (["--ucf101", "empty"], "there is no whole triplet in empty; expected ucf101_interp_ours"),
         (["--snu-film", "empty"], "empty/test-easy.txt cannot be read: no such file or directory; expected test-easy"),
-        (["--xiph", "empty"], "there is no whole triplet in empty; expected frames 1 to 99 of BoxingPractice, Crosswalk"),
+        (["--xiph", "empty"], "there is no whole triplet in empty; expected frames 1 to 99 of BoxingPractice, Cr"),
         (["--triplets", "empty"], "there is no whole triplet in empty; expected a folder for each triplet"),
         (["--vimeo90k", "twice"], "twice: its list names 1/2 twice"),
         (["--snu-film", "twice"], "twice/test-easy.txt: '1/2' does not name three frames; expected test-easy.txt"),
