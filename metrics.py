@@ -41,9 +41,9 @@ def ssim_matlab(picture, truth):
     """SSIM as MATLAB's function ssim takes it of a colour picture, and with it most tables of frame interpolation.
 
     The Gaussian windows (sigma 1.5, 11 x 11 x 11) reach across the channels, as if these were the slices of a volume;
-    beyond its borders stands what is at them. Colours of one pixel are more alike than neighbours are, so that the
-    values are far above those of the other two. (The authors of DAIN say that theirs are MATLAB's,
-    github.com/baowenbo/DAIN/issues/12; later papers port it to Python as ssim_matlab.)
+    beyond its borders stands what is at them. What sets the channels apart counts as structure, and two pictures
+    mostly share it: the values are far above those of the other two. (The authors of DAIN say that theirs are
+    MATLAB's, github.com/baowenbo/DAIN/issues/12; later papers port it to Python as ssim_matlab.)
     """
     from scipy.ndimage import gaussian_filter  # as skimage, below
 
