@@ -5,6 +5,7 @@ the triplets of a folder without opening a picture; Middlebury's is in middlebur
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,12 +175,7 @@ def _ucf101(folder):
 
 
 def _folders(folder):
-    return sorted((path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder)), key=_natural)
-
-
-def _is_hidden(path, folder):
-    """As .thumbnails is, and ._im1.png, which macOS leaves beside im1.png on the disks of other systems."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return sorted((path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."), key=_natural)
 
 
 def _natural(path):
@@ -305,18 +301,29 @@ XIPH = Benchmark(
 
 def _own(folder):
     """Every folder below that holds pictures is a triplet; they are named by their order: first, truth, second."""
-    folders = {}
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in pictures.FORMATS and not _is_hidden(path, folder):
-            folders.setdefault(path.parent, []).append(path)
     triplets = []
-    for inner in sorted(folders):
-        files = sorted(folders[inner], key=_natural)
+    for inner in sorted(_all_folders(folder)):
+        files = sorted((path for path in inner.iterdir() if pictures.has_name_of_picture(path)), key=_natural)
         count = len(files)
+        if not files:
+            continue
         problem = "" if count == 3 else f"{inner}: expected three pictures (first, truth, second), found {count}"
         one, truth, two = files if not problem else [inner] * 3
         triplets.append(Triplet(inner.relative_to(folder).as_posix(), one, two, truth, problem=problem))
     return triplets
+
+
+def _all_folders(folder):
+    """A folder and those within it, through links, too, but none twice and no hidden ones."""
+    seen = set()
+    for path, names, _ in os.walk(folder, followlinks=True):
+        names[:] = [name for name in names if name[0] != "."]
+        real = os.path.realpath(path)
+        if real in seen:  # a link to a folder above it, for one
+            names.clear()
+            continue
+        seen.add(real)
+        yield Path(path)
 
 
 OWN = Benchmark(

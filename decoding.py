@@ -13,7 +13,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
 import pictures
 import scenes
@@ -406,8 +405,7 @@ def picture_files(path):
     if is_pattern(path):
         files = [file for file in folder.iterdir() if name_of(path).fullmatch(file.name)]
     else:
-        known = Image.registered_extensions()
-        files = [file for file in folder.iterdir() if file.suffix.lower() in known and not file.name.startswith(".")]
+        files = [file for file in folder.iterdir() if pictures.has_name_of_picture(file)]
     if not files:
         what = f"pictures that match {path.name}" if is_pattern(path) else "pictures"
         raise VideoError(f"there are no {what} in {folder}")

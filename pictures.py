@@ -67,6 +67,11 @@ FORMATS = {
 }
 
 
+def has_name_of_picture(path):
+    """Whether a file is called as pictures are, and not hidden, as the ._1.png is that macOS may leave beside 1.png."""
+    return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".")
+
+
 def read(path):
     """The picture in a file, turned upright as its EXIF orientation says.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import benchmark
 import datasets
@@ -248,6 +249,19 @@ def test_own_triplets(own, run):
     assert status == 1
     assert "own triplets, 2 of 3 scenes" in out
     assert f"left out: c: {own}/c: expected three pictures (first, truth, second), found 4\n" in err
+
+
+def test_own_triplets_of_any_format_and_through_links(own):
+    for path in (own / "c").iterdir():
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".ppm"))
+        path.unlink()
+    (own.parent / "linked").mkdir()
+    (own.parent / "linked" / "up").symlink_to(own.parent / "linked", target_is_directory=True)
+    (own.parent / "linked" / "own").symlink_to(own, target_is_directory=True)
+    triplets = datasets.OWN.find(own.parent / "linked")
+    assert [triplet.scene for triplet in triplets] == ["own/a", "own/b/im", "own/c"]
+    assert [len(triplet.read()) for triplet in triplets] == [3, 3, 3]
 
 
 def test_grey_files_are_colours_that_are_grey(own):
