@@ -18,7 +18,7 @@ from PIL import Image
 import pictures
 import scenes
 from colour import Pixels, Tags, layout_of, planes_of, turned
-from files import natural, reason
+from files import UsageError, natural, reason
 
 INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
 SEEK_MARGIN = 2  # seconds before the first frame that is wanted: what filters and scene detection look back at
@@ -59,12 +59,13 @@ def open_source(path, input_rate=None, deinterlace=True):
 
     Raises:
         VideoError, PictureError: there is nothing, or nothing that can be read.
+        UsageError: an input rate for what has its own.
     """
     path = Path(path)
     if path.is_dir() or is_pattern(path):
         return PictureFiles(path, input_rate or INPUT_RATE)
     if input_rate:
-        raise VideoError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
+        raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
     return VideoFile(path, deinterlace)
 
 
@@ -120,9 +121,11 @@ class VideoFile:
         """The container, from its beginning; to be closed."""
         if not self.path.exists():
             raise VideoError(f"{self.path} cannot be read: no such file or directory")
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise VideoError(f"{self.path} is empty")
         try:  # bytes that are no UTF-8 are passed on as they are
             return av.open(str(self.path), metadata_errors="surrogateescape")
-        except av.InvalidDataError as error:
+        except (av.InvalidDataError, av.EOFError) as error:
             raise VideoError(f"{self.path} is not a video, or damaged, or of a kind that is not supported") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path} cannot be read: {reason(error)}") from error

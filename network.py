@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from download import FAILURES, fetch, why
-from files import DataError, replacing
+from files import DataError, UsageError, replacing
 from sepconv import cuda_problem, sepconv
 
 TAPS = 51  # of every kernel
@@ -255,9 +255,10 @@ def load_network(model="lf", weights="bundled", progress=None):
 
     Raises:
         WeightsError: the file cannot be had, read, or does not fit the network.
+        UsageError: an unknown model.
     """
     if model not in MODELS:
-        raise WeightsError(f"model {model!r} is not known: choose one of {', '.join(MODELS)}")
+        raise UsageError(f"model {model!r} is not known: choose one of {', '.join(MODELS)}")
     if weights == "bundled":
         return _network_from(Path(__file__).parent / "weights" / f"{model}.safetensors")
     if weights == "published":
@@ -412,18 +413,18 @@ class Interpolator:
 
     Raises:
         WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.
-        ValueError: an unknown padding.
+        UsageError: a model, device, padding or precision of an unknown name.
     """
 
     def __init__(
         self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None
     ):
         if padding not in PADDINGS:
-            raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
+            raise UsageError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = find_device(device)
         self.padding = padding
         if precision not in PRECISIONS:
-            raise DeviceError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
         self.precision = fast_precision(self.device, network) if precision == "auto" else precision
         self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
@@ -550,9 +551,9 @@ def find_device(name):
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N") from error
+        raise UsageError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
         raise DeviceError(f"device {name!r} is not there: {found}; use --device cpu, or a CUDA build of PyTorch")
