@@ -30,10 +30,11 @@ class VideoError(pictures.PictureError):
 
 @dataclass(eq=False)
 class Frame:
-    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes."""
+    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes, of so many bits."""
 
     time: Fraction
     planes: list
+    bits: int
 
     @cached_property
     def luma(self):
@@ -43,7 +44,10 @@ class Frame:
 
     @cached_property
     def thumbnail(self):
-        return scenes.thumbnail(self.luma)
+        return scenes.thumbnail(self.luma, self.bits)
+
+    def is_copy_of(self, other):
+        return scenes.is_copy(other.luma, self.luma, self.bits)
 
     def same_as(self, other):
         pairs = zip(self.planes, other.planes, strict=True)
@@ -292,7 +296,7 @@ class VideoFile:
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
-                    frame = Frame(given / self.rate, frame.planes if frame else planes)
+                    frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
                     self.lost += 1
                     given += 1
                     yield frame
@@ -302,7 +306,7 @@ class VideoFile:
                 given = number
             elif frame and time <= frame.time:
                 continue
-            frame = Frame(time, planes)
+            frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
         if self.rate or from_first:
@@ -398,7 +402,7 @@ class PictureFiles:
             pixels = pictures.as_kind(
                 picture, not self.layout.colour, self.layout.alpha, self.layout.dtype, picture.icc_profile
             ).pixels
-            yield Frame(number / self.rate, [pixels])
+            yield Frame(number / self.rate, [pixels], self.layout.bits)
 
 
 def picture_files(path):

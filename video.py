@@ -258,7 +258,7 @@ class Job:
         wishes, source = self.wishes, self.source
         start = wishes.start or Fraction(0)
         frames = ahead(_looked_at(source.frames(start), wishes.scene_threshold), QUEUE)
-        copies = None if wishes.duplicates == "keep" else lambda one, two: scenes.is_copy(one.luma, two.luma)
+        copies = None if wishes.duplicates == "keep" else lambda one, two: two.is_copy_of(one)
         pairs = timing.pairs(frames, source.last, self._is_cut, copies)
         plan = timing.resampled(pairs, wishes.rate) if wishes.rate else timing.multiplied(pairs, wishes.factor)
         number = 0

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -489,6 +490,18 @@ def scenes_of(seeds, each):
     return [planes for seed in seeds for planes in moving(each, seed=seed)]
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_cuts_and_copies_are_found_in_any_depth(bits, make_more):
+    frames = scenes_of((0, 1), 6)
+    frames[3] = frames[2]
+    frames = [[plane * 2 ** (bits - 8) for plane in planes] for planes in frames]
+    depth = f"{bits}le" if bits > 8 else ""
+    source = make("in.mkv", frames, codec="ffv1", pixel_format=f"yuv420p{depth}")
+    film, _ = make_more(source, "out.mkv", codec="ffv1", duplicates="redistribute")
+    stands = [np.array_equal(one[0], two[0]) for one, two in itertools.pairwise(film.planes)]
+    assert [number for number, same in enumerate(stands) if same] == [10, 22]  # across the cut, and at the end
+
+
 def test_ten_seconds_with_a_cut_every_two(make_more):
     """Across a cut nothing is morphed: the frame before it is shown once more."""
     frames = scenes_of(range(5), 50)
@@ -553,6 +566,25 @@ def test_motion_is_spread_over_copies(copies, make_more):
     assert steps == pytest.approx(12 / (2 * copies), abs=0.8)
     kept, _ = make_more(source)
     assert np.diff(kept.levels).max() > 5
+
+
+@pytest.mark.parametrize("wishes", [{}, {"factor": 4}, {"rate": Fraction(50)}], ids=str)
+@pytest.mark.parametrize(
+    "cadence", [(1, 1, 1, 2), (2, 3), (1, 1, 1, 1, 2), (2, 2, 3, 2, 3)], ids=["24in30", "24in60", "25in30", "25in60"]
+)
+def test_a_film_at_a_rate_of_television_moves_evenly(cadence, wishes, make_more):
+    """To a sixteenth of the time between two frames, before a still and after it."""
+    lengths = [*cadence * 3, 5, *cadence * 3, 1]
+    frames = grey([200 + 20 * number for number, length in enumerate(lengths) for _ in range(length)])
+    source = make("in.mkv", frames, 30, "ffv1", "yuv420p10le")
+    film, _ = make_more(source, "out.mkv", codec="ffv1", duplicates="redistribute", **wishes)
+    expected = Fraction(len(cadence), sum(cadence)) * 30 / film.rate
+    steps = np.diff(film.levels) / 20
+    still = 3 * sum(cadence) * film.rate / 30
+    for part in (steps[: math.floor(still)], steps[math.ceil(still + 5 * film.rate / 30) :]):
+        moving = part[: -math.ceil(film.rate / 30)]  # the last frame is held
+        assert len(moving) > 20
+        assert np.abs(moving - float(expected)).max() < 1 / 16 + 1 / 20
 
 
 def test_stills_longer_than_three_copies_stand_still(make_more):
@@ -704,7 +736,8 @@ def test_a_picture_that_is_none_is_named(folder, make_more):
 
 @pytest.mark.parametrize("wishes", [{}, {"rate": Fraction(60)}, {"factor": 4}, {"duplicates": "redistribute"}], ids=str)
 def test_pieces_have_together_the_frames_of_the_whole(wishes, make_more):
-    frames = [planes for planes in moving(40, step=1) for _ in range(2 if "duplicates" in wishes else 1)]
+    times = [1 + number % 4 // 3 for number in range(32)] if "duplicates" in wishes else [1] * 40
+    frames = [planes for planes, count in zip(moving(len(times), step=1), times, strict=True) for _ in range(count)]
     frames += scenes_of((5,), 80 - len(frames))
     source = make("in.mkv", frames, 24, "ffv1", sound=["flac"])
     whole, _ = make_more(source, "whole.mkv", codec="ffv1", **wishes)
