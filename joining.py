@@ -25,6 +25,7 @@ ORDINARY = {
     "location", "media_type", "hd_video", "gapless_playback", "compilation", "encoder", "timecode",
 }  # fmt: skip
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
+HEVC = ("libx265", "hevc_nvenc")
 PRECISION = Fraction(1, 50000)  # seconds: of where the video begins on the clock of the sound
 SLACK = 10  # seconds by which packets of one time may lie apart in a file
 
@@ -145,6 +146,8 @@ def _video_stream(out, encoding, shown):
     except ValueError as error:
         raise UsageError(f"{encoding.container.name} does not take {encoding.codec}") from error
     encoding.configure(video.codec_context)
+    if encoding.container.name in ("mp4", "mov") and video.codec_context.name in HEVC:
+        video.codec_context.codec_tag = "hvc1"  # Apple's players know no other
     video.time_base = encoding.time_base
     if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
         video.time_base /= math.ceil(encoding.time_base / PRECISION)

@@ -160,8 +160,8 @@ def add_video_options(parser):
     videos.add_argument(
         "--duplicates",
         choices=("keep", "redistribute"),
-        help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes "
-        "and for 24 frames in 30; otherwise copies stay",
+        help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes, "
+        "and make it even for 24 or 25 frames in 30 or 60; otherwise copies stay",
         **no_default,
     )
     videos.add_argument(
