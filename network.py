@@ -227,7 +227,7 @@ def _double_rows(half, rows):
     positions are computed in float32.
     """
     height, width = half.shape[2:]
-    position = rows * torch.tensor((height - 1) / (2 * height - 1), dtype=torch.float32, device=half.device)
+    position = rows.float() * ((height - 1) / (2 * height - 1))
     upper = position.long().clamp(max=height - 1)
     lower = (upper + 1).clamp(max=height - 1)
     share = (position - upper)[:, None, None]
@@ -468,8 +468,9 @@ class Interpolator:
     def _between(self, one, two):
         channels = one.shape[1]
         if channels < 3:  # grey: the network sees three times the same
-            spread, gather = [0, 0, 0, *range(1, channels)], [0, *range(3, 2 + channels)]
-            return self._between(one[:, spread], two[:, spread])[:, gather]
+            three = (torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1) for frames in (one, two))
+            between = self._between(*three)
+            return torch.cat([between[:, :1], between[:, 3:]], dim=1)
         one, two = _swap_red_and_blue(one), _swap_red_and_blue(two)
         if channels == 3:
             return _swap_red_and_blue(self._run(one, two))
@@ -524,7 +525,7 @@ def _frames(one, two):
 
 def _swap_red_and_blue(frames):
     """RGB to BGR, in which the network was trained, and back; alpha stays where it is."""
-    return frames[:, [2, 1, 0, *range(3, frames.shape[1])]]
+    return torch.cat([frames[:, :3].flip(1), frames[:, 3:]], dim=1)  # a list of indices would be waited for on a GPU
 
 
 def _premultiply(frames):
