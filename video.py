@@ -28,6 +28,7 @@ import scenes
 import timing
 from decoding import VideoError, open_source
 from files import UsageError, held, reason, replacing
+from pictures import PictureError
 from threads import Behind, ahead
 
 STATE = "state.json"
@@ -280,7 +281,8 @@ class Job:
                     progress(number, self.expected)
         if not number:
             raise VideoError(f"{source.path} has no frame between the start and the end that were asked for")
-        self.parts.close()
+        with self._writing():
+            self.parts.close()
         if number == 2 and instant.one.time == 0:
             self.note(f"{source.path} has one frame: there is nothing between")
         if source.lost:
@@ -293,17 +295,19 @@ class Job:
 
     def _write(self, planes, time):
         planes = planes.arrays() if isinstance(planes, _OnItsWay) else planes
-        try:
+        with self._writing():
             self.parts.write(planes, None if self.to_pictures else self._tick(time))
-        except OSError as error:
-            raise self._kept(error) from error
         self.reached = time
 
-    def _kept(self, error):
-        """What is said when the target cannot be written, as on a full disk."""
-        return VideoError(
-            f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
-        )
+    @contextlib.contextmanager
+    def _writing(self):
+        """What goes wrong with the target, as on a full disk, is said of it, and what is left for --resume."""
+        try:
+            yield
+        except (PictureError, OSError) as error:
+            self._leave()
+            kept = f"; what is finished stays in {self.work} for --resume" if self.parts.done else ""
+            raise VideoError(f"{self.target} cannot be written: {reason(error)}{kept}") from error
 
     def _tick(self, time):
         return round((time - self.began) * self.stretch / self.encoding.time_base)
@@ -340,14 +344,12 @@ class Job:
 
     def _finish(self):
         """Puts the target in its place."""
-        try:
+        with self._writing():
             if self.to_pictures:
                 self.parts.move(self.target)
             else:
                 self._join(self.target)
                 self.partial.unlink(missing_ok=True)
-        except (VideoError, OSError) as error:
-            raise self._kept(error) from error
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _join(self, path):

@@ -889,6 +889,45 @@ def test_what_was_broken_off_is_not_mixed_with_something_else():
     assert not Path("out.mp4.partial").exists()
 
 
+LIMITED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import video
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    video.interpolate("in.mkv", sys.argv[2], lambda one, two: (one + two) / 2, note=print, part_frames=8)
+except video.VideoError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+@pytest.mark.parametrize(
+    ("target", "limit", "message"),
+    [
+        ("out.mkv", 4_000, "out.mkv cannot be written: file too large"),
+        (
+            "out.mkv",
+            20_000,
+            "out.mkv cannot be written: file too large; what is finished stays in out.mkv.partial for --resume",
+        ),
+        ("out", 1_000, "out cannot be written: out.partial/000001.png cannot be written: file too large"),
+    ],
+)
+def test_no_space(target, limit, message):
+    """The first part, the whole, or a picture is more than may be written; nothing is lost, and nothing half there."""
+    generator = np.random.default_rng(0)
+    make("in.mkv", [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(20)], codec="ffv1")
+    words = [sys.executable, "-c", LIMITED, str(ROOT), target, str(limit)]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == f"{message}\n"
+    left = [f"{target}.partial"] if "stays" in message else []
+    assert sorted(os.listdir()) == ["in.mkv", *left]
+    notes = []
+    video.interpolate("in.mkv", target, mean, resume=True, note=notes.append, part_frames=8)
+    assert notes[:1] == [f"{40 if left else 0} frames of {target} were finished before"]
+    assert sorted(os.listdir()) == ["in.mkv", target]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be held there")
 def test_two_runs_for_one_target():
     """The second is refused, and the first goes on as if nothing had been."""
