@@ -173,13 +173,13 @@ class Pixels:
         (pixels,) = planes
         pixels = pixels.to(torch.float32) / (2**self.bits - 1)
         frames = pixels.reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
-        return frames if self.colour else frames[:, [0, 0, 0, *range(1, frames.shape[1])]]
+        return frames if self.colour else torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1)
 
     def from_rgb(self, frames, height, width):
-        channels = [0, 1, 2] if self.colour else [1]
-        if self.alpha and frames.shape[1] == 3:
-            frames = torch.cat([frames, torch.ones_like(frames[:, :1])], dim=1)
-        pixels = frames[0, [*channels, *[3] * self.alpha], :height, :width].permute(1, 2, 0)
+        channels = [frames[:, :3] if self.colour else frames[:, 1:2]]
+        if self.alpha:
+            channels.append(frames[:, 3:] if frames.shape[1] == 4 else torch.ones_like(frames[:, :1]))
+        pixels = torch.cat(channels, dim=1)[0, :, :height, :width].permute(1, 2, 0)
         dtype = torch.uint16 if self.deep else torch.uint8
         pixels = (pixels * (2**self.bits - 1)).round().clamp(0, 2**self.bits - 1).to(dtype)
         return [pixels if self.colour or self.alpha else pixels[..., 0]]

@@ -17,7 +17,7 @@ import numpy as np
 import pictures
 import scenes
 from colour import Pixels, Tags, layout_of, planes_of, turned
-from files import natural, reason
+from files import UsageError, natural, reason
 
 INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
 SEEK_MARGIN = 2  # seconds before the first frame that is wanted: what filters and scene detection look back at
@@ -29,10 +29,11 @@ class VideoError(pictures.PictureError):
 
 @dataclass(eq=False)
 class Frame:
-    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes."""
+    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes, of so many bits."""
 
     time: Fraction
     planes: list
+    bits: int
 
     @cached_property
     def luma(self):
@@ -42,7 +43,10 @@ class Frame:
 
     @cached_property
     def thumbnail(self):
-        return scenes.thumbnail(self.luma)
+        return scenes.thumbnail(self.luma, self.bits)
+
+    def is_copy_of(self, other):
+        return scenes.is_copy(other.luma, self.luma, self.bits)
 
     def same_as(self, other):
         pairs = zip(self.planes, other.planes, strict=True)
@@ -58,12 +62,13 @@ def open_source(path, input_rate=None, deinterlace=True):
 
     Raises:
         VideoError, PictureError: there is nothing, or nothing that can be read.
+        UsageError: an input rate for what has its own.
     """
     path = Path(path)
     if path.is_dir() or is_pattern(path):
         return PictureFiles(path, input_rate or INPUT_RATE)
     if input_rate:
-        raise VideoError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
+        raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
     return VideoFile(path, deinterlace)
 
 
@@ -119,9 +124,11 @@ class VideoFile:
         """The container, from its beginning; to be closed."""
         if not self.path.exists():
             raise VideoError(f"{self.path} cannot be read: no such file or directory")
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise VideoError(f"{self.path} is empty")
         try:  # bytes that are no UTF-8 are passed on as they are
             return av.open(str(self.path), metadata_errors="surrogateescape")
-        except av.InvalidDataError as error:
+        except (av.InvalidDataError, av.EOFError) as error:
             raise VideoError(f"{self.path} is not a video, or damaged, or of a kind that is not supported") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path} cannot be read: {reason(error)}") from error
@@ -288,7 +295,7 @@ class VideoFile:
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
-                    frame = Frame(given / self.rate, frame.planes if frame else planes)
+                    frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
                     self.lost += 1
                     given += 1
                     yield frame
@@ -298,7 +305,7 @@ class VideoFile:
                 given = number
             elif frame and time <= frame.time:
                 continue
-            frame = Frame(time, planes)
+            frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
         if self.rate or from_first:
@@ -394,7 +401,7 @@ class PictureFiles:
             pixels = pictures.as_kind(
                 picture, not self.layout.colour, self.layout.alpha, self.layout.dtype, picture.icc_profile
             ).pixels
-            yield Frame(number / self.rate, [pixels])
+            yield Frame(number / self.rate, [pixels], self.layout.bits)
 
 
 def picture_files(path):

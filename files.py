@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, the error for those that are of no use, and their names in order."""
+"""Files that are there whole or not at all, the errors for what is of no use, and names in order."""
 
 import contextlib
 import os
@@ -7,9 +7,18 @@ import secrets
 import shutil
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 
 class DataError(ValueError):
     """Something of the user's that cannot be had, read or used; the message names it and says why."""
+
+
+class UsageError(DataError):
+    """Something that was asked for and is not to be had of any data; likewise."""
 
 
 def reason(error):
@@ -21,6 +30,29 @@ def reason(error):
 def natural(text):
     """For sorting names as people count: im9 before im10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
+@contextlib.contextmanager
+def held(folder):
+    """Keeps others who ask for a folder in this way from it until the block ends, on systems that can (not Windows).
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from fractions import Fraction
 import av
 
 from decoding import VideoError, VideoFile, is_cover
-from files import reason, replacing
+from files import UsageError, reason, replacing
 
 # Facts about the source's container or encoder that are not true of the new file.
 NOT_COPIED = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "alpha_mode"}
@@ -25,6 +25,7 @@ ORDINARY = {
     "location", "media_type", "hd_video", "gapless_playback", "compilation", "encoder", "timecode",
 }  # fmt: skip
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
+HEVC = ("libx265", "hevc_nvenc")
 PRECISION = Fraction(1, 50000)  # seconds: of where the video begins on the clock of the sound
 SLACK = 10  # seconds by which packets of one time may lie apart in a file
 
@@ -54,7 +55,7 @@ def check(source, encoding, span, sound=True):
     """Finds out early whether `join` will do; returns what it will have to leave out or change, as phrases.
 
     Raises:
-        VideoError: the container does not take the video.
+        UsageError: the container does not take the video.
     """
     with _opened(source) as container:
         out = av.open(io.BytesIO(), "w", format=encoding.container.name, metadata_errors="surrogateescape")
@@ -62,7 +63,7 @@ def check(source, encoding, span, sound=True):
             _, _, notes = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
         except av.FFmpegError as error:
-            raise VideoError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
+            raise UsageError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
         finally:
             with contextlib.suppress(av.FFmpegError):  # some complain that there is nothing in it
                 out.close()
@@ -143,8 +144,10 @@ def _video_stream(out, encoding, shown):
     try:
         video = out.add_stream(encoding.codec, rate=encoding.rate)
     except ValueError as error:
-        raise VideoError(f"{encoding.container.name} does not take {encoding.codec}") from error
+        raise UsageError(f"{encoding.container.name} does not take {encoding.codec}") from error
     encoding.configure(video.codec_context)
+    if encoding.container.name in ("mp4", "mov") and video.codec_context.name in HEVC:
+        video.codec_context.codec_tag = "hvc1"  # Apple's players know no other
     video.time_base = encoding.time_base
     if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
         video.time_base /= math.ceil(encoding.time_base / PRECISION)

@@ -12,7 +12,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from files import DataError, reason, replacing
+from files import DataError, UsageError, reason, replacing
 
 
 class PictureError(DataError):
@@ -222,13 +222,14 @@ def check_target(path):
     """Says early what would keep `write` from writing there.
 
     Raises:
-        PictureError: as `check_place`, or an unknown extension.
+        PictureError: as `check_place`.
+        UsageError: an unknown extension.
     """
     path = Path(path)
     check_place(path)
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
-        raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
+        raise UsageError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
 
 
 def check_place(path):

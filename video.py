@@ -27,7 +27,8 @@ import joining
 import scenes
 import timing
 from decoding import VideoError, open_source
-from files import reason, replacing
+from files import UsageError, held, reason, replacing
+from pictures import PictureError
 from threads import Behind, ahead
 
 STATE = "state.json"
@@ -86,25 +87,20 @@ def interpolate(
     Raises:
         VideoError, PictureError: the source or the target is not to be had. What was finished is kept beside the
             target, in a folder with .partial in its name.
+        UsageError: something is wished for that is not to be had.
         KeyboardInterrupt: likewise; and if there is something to look at, in a file with .partial in its name.
     """
-    job = Job(Path(path), Path(target), wishes, note, part_frames)
-    job.begin(resume, recipe)
-    try:
-        job.render(Renderer(job.source, job.layout, between, device), progress)
-    except KeyboardInterrupt:
-        job.show()
-        raise
-    except Exception:
-        job.leave()
-        raise
-    job.finish()
+    Job(path, target, wishes, note, part_frames).run(between, device, resume, recipe, progress)
 
 
 class Job:
-    """One call of `interpolate`: what is wanted, from what, where it goes, and how far it has come."""
+    """A new video to be made: what is wanted, from what, where it goes, and how far it has come.
 
-    def __init__(self, path, target, wishes, note, part_frames):
+    `interpolate` in two steps, for those to whom `between` is expensive: what can be refused is refused by the first.
+    """
+
+    def __init__(self, path, target, wishes=Wishes(), note=print, part_frames=encoding.PART_FRAMES):
+        path, target = Path(path), Path(target)
         self.target = target
         self.wishes = wishes
         self.note = note
@@ -116,9 +112,34 @@ class Job:
         if self.source.interlaced:
             doing = "its frames are deinterlaced" if wishes.deinterlace else "its frames are taken as they are"
             note(f"{path} is interlaced: {doing}")
+        self.began = self.ended = self.reached = None  # in seconds from the source's first frame, once that is known
+        if self.to_pictures:
+            self.layout = self.encoding = encoding.picture_layout(target, self.source)
+        else:
+            self.encoding = self._encoding()
+            self.layout = self.encoding.layout
         self.work = target.with_name(f"{target.name}.partial")
         self.partial = target.with_name(f"{target.stem}.partial{target.suffix}")
-        self.began = self.ended = self.reached = None  # in seconds from the source's first frame, once that is known
+
+    def run(self, between, device="cpu", resume=False, recipe="", progress=None):
+        """Makes it; see `interpolate`."""
+        made = not self.work.parent.exists()  # as for frames/%05d.png, where there is no folder frames
+        try:
+            with self._held():
+                self._begin(resume, recipe)
+                try:
+                    self._render(Renderer(self.source, self.layout, between, device), progress)
+                except KeyboardInterrupt:
+                    self._show()
+                    raise
+                except Exception:
+                    self._leave()
+                    raise
+                self._finish()
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # there is something in it
+                    self.work.parent.rmdir()
 
     def _check_target(self, path):
         """Says early what would keep the target from being written."""
@@ -131,7 +152,7 @@ class Job:
         if not os.access(folder, os.W_OK):
             raise VideoError(f"{target} cannot be written: no permission to write to {target.parent}")
         if target.exists() and path.exists() and os.path.samefile(path, target):
-            raise VideoError(f"{target} is the input: it would be lost")
+            raise UsageError(f"{target} is the input: it would be lost")
         if encoding.is_pattern(target) and target.parent.is_dir() and encoding.present(target):
             raise VideoError(f"there are pictures that match {target}: remove them, or choose another name")
         if target.exists() and not target.is_dir() and (self.to_pictures or not target.is_file()):
@@ -139,7 +160,7 @@ class Job:
         if target.is_dir() and any(target.iterdir()):
             raise VideoError(f"{target} is a folder that is not empty: choose another name")
         if self.to_pictures and (self.wishes.codec or self.wishes.crf is not None or self.wishes.pixel_format):
-            raise VideoError(f"{target} is for pictures, which have no codec")
+            raise UsageError(f"{target} is for pictures, which have no codec")
 
     @property
     def rate(self):
@@ -157,17 +178,29 @@ class Job:
             return round(length * share * self.wishes.rate)
         return round(self.source.count * self.wishes.factor * share)
 
-    def begin(self, resume, recipe):
-        """Chooses the encoding, and finds what an earlier run left.
+    @contextlib.contextmanager
+    def _held(self):
+        """The folder of the parts is there, and nobody else works in it."""
+        is_ours = (self.work / STATE).exists() or not self.work.exists()
+        if not is_ours and not (self.work.is_dir() and not any(self.work.iterdir())):
+            raise VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
+        try:
+            self.work.mkdir(parents=encoding.is_pattern(self.target), exist_ok=True)
+        except OSError as error:
+            raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.work))
+            except BlockingIOError as error:
+                raise VideoError(f"another run is making {self.target} at this moment: wait for it") from error
+            yield
+
+    def _begin(self, resume, recipe):
+        """Finds what an earlier run left.
 
         Raises:
-            VideoError: there is no such encoding, or the earlier run was another one.
+            VideoError: it was another one.
         """
-        if self.to_pictures:
-            self.layout = chosen = encoding.picture_layout(self.target, self.source)
-        else:
-            chosen = self.encoding = self._encoding()
-            self.layout = chosen.layout
         path = self.source.path
         stat = path.stat() if path.is_file() else None
         self._claim(
@@ -175,7 +208,7 @@ class Job:
                 "source": str(path.resolve()),
                 "source's size and time": [stat.st_size, stat.st_mtime_ns] if stat else None,
                 "wishes": {name: str(value) for name, value in asdict(self.wishes).items()},
-                "encoding": repr(chosen),
+                "encoding": repr(self.encoding),
                 "length of parts": self.part_frames,
                 "network": recipe,
             },
@@ -203,7 +236,7 @@ class Job:
         return chosen
 
     def _claim(self, state, resume):
-        """Makes the folder of the parts, or takes that of an earlier run."""
+        """Clears the folder of the parts, or takes what an earlier run left there."""
         file = self.work / STATE
         if resume and file.exists():
             try:
@@ -216,19 +249,17 @@ class Job:
                         f"the unfinished run in {self.work} had another {name}: start over without --resume"
                     )
             return
-        if self.work.exists() and not file.exists() and any(self.work.iterdir()):
-            raise VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=encoding.is_pattern(self.target))
+        for left in self.work.iterdir():
+            left.unlink()
         with replacing(file) as beside:
             beside.write_text(json.dumps(state, indent=1))
 
-    def render(self, renderer, progress=None):
+    def _render(self, renderer, progress=None):
         """Computes and encodes every frame that is not there yet."""
         wishes, source = self.wishes, self.source
         start = wishes.start or Fraction(0)
         frames = ahead(_looked_at(source.frames(start), wishes.scene_threshold), QUEUE)
-        copies = None if wishes.duplicates == "keep" else lambda one, two: scenes.is_copy(one.luma, two.luma)
+        copies = None if wishes.duplicates == "keep" else lambda one, two: two.is_copy_of(one)
         pairs = timing.pairs(frames, source.last, self._is_cut, copies)
         plan = timing.resampled(pairs, wishes.rate) if wishes.rate else timing.multiplied(pairs, wishes.factor)
         number = 0
@@ -250,7 +281,8 @@ class Job:
                     progress(number, self.expected)
         if not number:
             raise VideoError(f"{source.path} has no frame between the start and the end that were asked for")
-        self.parts.close()
+        with self._writing():
+            self.parts.close()
         if number == 2 and instant.one.time == 0:
             self.note(f"{source.path} has one frame: there is nothing between")
         if source.lost:
@@ -263,17 +295,19 @@ class Job:
 
     def _write(self, planes, time):
         planes = planes.arrays() if isinstance(planes, _OnItsWay) else planes
-        try:
+        with self._writing():
             self.parts.write(planes, None if self.to_pictures else self._tick(time))
-        except OSError as error:
-            raise self._kept(error) from error
         self.reached = time
 
-    def _kept(self, error):
-        """What is said when the target cannot be written, as on a full disk."""
-        return VideoError(
-            f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
-        )
+    @contextlib.contextmanager
+    def _writing(self):
+        """What goes wrong with the target, as on a full disk, is said of it, and what is left for --resume."""
+        try:
+            yield
+        except (PictureError, OSError) as error:
+            self._leave()
+            kept = f"; what is finished stays in {self.work} for --resume" if self.parts.done else ""
+            raise VideoError(f"{self.target} cannot be written: {reason(error)}{kept}") from error
 
     def _tick(self, time):
         return round((time - self.began) * self.stretch / self.encoding.time_base)
@@ -290,7 +324,7 @@ class Job:
     def _end(self):
         return None if self.ended is None else self.source.origin + self.ended
 
-    def show(self):
+    def _show(self):
         """Makes what is finished something to look at, under a name of its own."""
         if self.reached is None or self.to_pictures:
             return
@@ -303,21 +337,19 @@ class Job:
             return
         self.note(f"what is finished can be seen in {self.partial}; --resume goes on from there")
 
-    def leave(self):
+    def _leave(self):
         """After an error: nothing stays behind that is of no use to a later run."""
         if not self.parts.done:
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def finish(self):
+    def _finish(self):
         """Puts the target in its place."""
-        try:
+        with self._writing():
             if self.to_pictures:
                 self.parts.move(self.target)
             else:
                 self._join(self.target)
                 self.partial.unlink(missing_ok=True)
-        except (VideoError, OSError) as error:
-            raise self._kept(error) from error
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _join(self, path):
