@@ -41,7 +41,7 @@ from command_line import (
 from datasets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
 from methods import Method
 from metrics import METRICS, MetricError, load_lpips
-from pictures import PictureError, check_place
+from pictures import PictureError, check_place, has_name_of_picture
 from results import Results, write
 
 BENCHMARKS = {
@@ -116,6 +116,9 @@ def parse(argv):
         parser.error("--ensemble is for --method sepconv")
     if len(options.model) > 1 and options.weights not in ("bundled", "published"):
         parser.error("--weights FILE is one model: name one with --model, too")
+    for target in filter(None, (options.json, options.csv)):
+        if has_name_of_picture(target):  # perhaps of a frame, which would be lost
+            parser.error(f"{target} has the name of a picture: --json and --csv write text")
     if options.json and options.json == options.csv:
         parser.error("--json and --csv name the same file")
     if options.html and is_within(options.html, options.folder):

@@ -469,6 +469,7 @@ def test_what_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch
         ("--method average --ensemble", "--ensemble is for --method sepconv"),
         ("--model l1 lf --weights file", "--weights FILE is one model"),
         ("--json a --csv a", "--json and --csv name the same file"),
+        ("--triplets a --csv a/im1.png", "a/im1.png has the name of a picture: --json and --csv write text"),
         ("--triplets a --html a", "--html a is within a, where its pictures would pass for frames"),
         ("--triplets . --html b/c", "--html b/c is within ., where its pictures would pass for frames"),
         ("--resume", "--resume goes on with the results in --json FILE: name it"),
