@@ -218,12 +218,12 @@ def _halve(plane, dim, centred):
     return 0.75 * (first + second) - 0.25 * (before + after)
 
 
-def layout_of(format_name, tags=Tags(), height=0):
+def layout_of(format_name, tags=Tags(), size=(0, 0)):
     """The `Layout` that holds a pixel format of FFmpeg's without loss.
 
     Args:
         format_name: such as yuv420p10le, nv12 or pal8.
-        tags: `Tags` of the video; a matrix that they do not give is guessed from the height, as players do.
+        tags: `Tags` of the video; a matrix that they do not give is guessed from the size, as players do.
     """
     pixel_format = VideoFormat(format_name, 16, 16)
     components = pixel_format.components
@@ -239,7 +239,7 @@ def layout_of(format_name, tags=Tags(), height=0):
         return Layout("grey", bits, full=full or format_name.startswith("mono"))
     matrix = tags.matrix
     if matrix in (UNSPECIFIED, 0, 3):
-        matrix = BT601 if height < 720 else BT709
+        matrix = BT709 if max(size) >= 1280 or min(size) > 576 else BT601
     if alpha and chroma not in ((1, 1), (2, 1), (2, 2)):
         chroma = (1, 1)
     # Where chroma lies is not among what PyAV tells: MPEG's place, or that which goes with JPEG's range or BT.2020.

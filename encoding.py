@@ -6,7 +6,6 @@ part, and comes to the same packets as one that was not. joining.py makes the ta
 """
 
 import os
-import platform
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,11 +13,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from av.codec.context import Flags
 
 import pictures
 from colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, frame_of, layout_of
-from decoding import VideoError, is_pattern, name_of
+from decoding import VideoError, is_pattern, name_of, numbered
 from files import UsageError, reason, replacing
 
 PART_FRAMES = 96  # in a part: what a kill costs at most, and how far apart key frames are
@@ -47,7 +47,7 @@ CONTAINERS = {
 
 # With AVX-512, libx264's mbtree reads memory that nobody wrote, at widths such as 320: then two runs differ, and a
 # run that is resumed could not give what an uninterrupted one does.
-REPEATABLE = {"x264-params": "asm=AVX2"} if platform.machine() in ("x86_64", "AMD64") else {}
+REPEATABLE = {"x264-params": "asm=AVX2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 
 NVENC = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 # Options that give a picture about as good as that of libx264 at its crf.
@@ -80,7 +80,8 @@ class Encoding:
         container: a `Container`.
         codec, options, pixel_format: FFmpeg's names.
         layout: of the planes that are given.
-        width, height: of the planes; the size that is encoded may be larger by what the format needs.
+        width, height: of the planes.
+        encoded: (width, height) of what is encoded, which may be larger by what the format needs.
         tags, aspect: as those of the source.
         time_base: the unit of time stamps.
         rate: frames per second; if they vary, on average.
@@ -121,10 +122,10 @@ class Encoding:
         if self.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors alone: otherwise it describes itself with each part
         context = av.CodecContext.create(self.codec, "w")
-        self.configure(context)
         if av.ContainerFormat(self.container.name, "w").flags & av.format.Flags.global_header.value:
             context.flags |= Flags.global_header
         try:
+            self.configure(context)
             context.open()
         except (av.FFmpegError, ValueError, OverflowError) as error:
             size = f"{self.encoded[0]}x{self.encoded[1]}"
@@ -147,11 +148,12 @@ def choose(target, source, time_base, rate, codec=None, crf=None, preset=None, p
     container = container_of(target)
     codec = codec or container.video
     formats = _formats(codec)
+    codec = av.codec.Codec(codec, "w").name  # for h264, say, libx264
     options = dict(OPTIONS.get(codec, {}))
-    known = {option.name for option in av.CodecContext.create(codec, "w").supported_options.private}
+    knows = {option.name for option in av.CodecContext.create(codec, "w").supported_options.private}
     quality = "qp" if codec in NVENC else "crf"
     for wish, name, value in (("crf", quality, crf), ("preset", "preset", preset)):
-        if value is not None and name not in known:
+        if value is not None and name not in knows:
             raise UsageError(f"encoder {codec} has no {wish}")
         if value is not None:
             options[name] = str(value)
@@ -160,6 +162,10 @@ def choose(target, source, time_base, rate, codec=None, crf=None, preset=None, p
     if pixel_format and formats and pixel_format not in formats:
         known = ", ".join(formats)
         raise UsageError(f"encoder {codec} does not know the pixel format {pixel_format}: use one of {known}")
+    try:
+        av.VideoFormat(pixel_format or "yuv420p", 2, 2)
+    except ValueError as error:  # where the encoder does not say what it knows
+        raise UsageError(f"the pixel format {pixel_format} is not in this build of FFmpeg") from error
     pixel_format = pixel_format or _best_format(codec, formats, source.layout)
     tags, layout = _colours(codec, pixel_format, source)
     notes = []
@@ -241,7 +247,7 @@ def _best_format(codec, formats, source):
         return "pal8"
     if codec in DELIVERY:
         formats = [name for name in formats if layout_of(name).format.startswith("yuv420p")] or formats
-    return min(formats, key=fitness) if formats else source.format
+    return min(formats, key=fitness) if formats else getattr(source, "format", "rgb24")
 
 
 def _colours(codec, pixel_format, source):
@@ -262,7 +268,7 @@ def _colours(codec, pixel_format, source):
         tags = replace(tags, range=LIMITED)
     elif codec == "mjpeg":
         tags = replace(tags, range=FULL)
-    return tags, layout_of(pixel_format, tags, min(source.width, source.height))
+    return tags, layout_of(pixel_format, tags, (source.width, source.height))
 
 
 # FFmpeg's structures: an AVMasteringDisplayMetadata has ten rationals (red, green, blue, white point: x and y; the
@@ -451,7 +457,7 @@ class PictureFolder:
             self.done += 1
 
     def _path(self, number):
-        return self.folder / (self.names % (number + 1))
+        return self.folder / numbered(self.names, number + 1)
 
     def write(self, planes, tick):
         """Writes a picture; `tick` is not kept: pictures have no times."""

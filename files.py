@@ -23,6 +23,8 @@ class UsageError(DataError):
 
 def reason(error):
     """What an exception says, as the end of a sentence."""
+    if isinstance(error, DataError):  # begins with a name
+        return str(error)
     said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
     return said[0].lower() + said[1:]
 
@@ -50,20 +52,23 @@ def held(folder):
             raise
         except OSError:  # some network file systems have no locks
             pass
+        if not os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # who held it has removed it, and made it anew
+            raise BlockingIOError
         yield
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path, beside=None):
     """The path of a new, empty file beside `path`, which takes the place of `path` when the block ends well.
 
-    However else the block ends, the new file is removed and `path` is left as it was. A link is followed, and a file
-    that was there passes its permissions on. What goes wrong with the new file is said of `path`.
+    It is hidden, unless `beside` says how it is called. However else the block ends, it is removed and `path` is left
+    as it was. A link is followed, and a file that was there passes its permissions on. What goes wrong with the new
+    file is said of `path`.
     """
     path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    beside = beside or path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         beside.open("xb").close()
         yield beside

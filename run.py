@@ -159,7 +159,7 @@ def add_video_options(parser):
     )
     videos.add_argument(
         "--duplicates",
-        choices=("keep", "redistribute"),
+        choices=video.DUPLICATES,
         help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes, "
         "and make it even for 24 or 25 frames in 30 or 60; otherwise copies stay",
         **no_default,
@@ -195,7 +195,7 @@ def add_video_options(parser):
 
 def _rate(text):
     try:
-        rate = exact_rate(Fraction(text))
+        rate = exact_rate(Fraction(text)).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
         rate = 0
     if not 0 < rate <= 10000:
@@ -239,7 +239,7 @@ def interpolate_video(options):
     with tqdm(unit=" frames", leave=False, disable=not shows_progress(options)) as bar:
 
         def progress(done, expected):
-            if not bar.n:  # what an earlier run did is not counted for the speed
+            if not bar.n:  # what an earlier run did is there already, and not counted for the speed
                 bar.initial = bar.n = done - 1
             bar.total = expected
             bar.update(done - bar.n)

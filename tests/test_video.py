@@ -216,7 +216,7 @@ def test_tracks_titles_languages_and_chapters(make_more):
         )
         film, notes = make_more(source, f"out.{suffix}")
         before = Film(source)
-        assert notes == ([] if suffix == "mkv" else notes)
+        assert notes == []
         assert film.streams[:4] == before.streams[:4]
         assert film.languages[1:4] == before.languages[1:4] == ["eng", "deu", "eng"]
         assert all(film.packets[index] == before.packets[index] for index in (1, 2, 3))
@@ -608,6 +608,7 @@ def test_stills_longer_than_three_copies_stand_still(make_more):
         ("out.mov", {"codec": "prores_ks"}, "prores", "yuv422p10le"),
         ("out.mkv", {"codec": "ffv1"}, "ffv1", "yuv420p"),
         ("out.mp4", {"pixel_format": "yuv444p"}, "h264", "yuv444p"),
+        ("out.mp4", {"codec": "h264", "crf": 12}, "h264", "yuv420p"),
         ("out.mkv", {"codec": "ffv1", "pixel_format": "bgr0"}, "ffv1", "bgr0"),
         ("out.mov", {"codec": "png"}, "png", "rgb24"),
     ],
@@ -722,6 +723,52 @@ def test_pictures_of_different_kinds(make_more):
     assert (pictures.read("more/000003.png").pixels == [90, 90, 90, 255]).all()
 
 
+def test_grey_pictures_with_alpha_have_cuts(make_more):
+    Path("frames").mkdir()
+    calls = []
+    for number, planes in enumerate(scenes_of((0, 1), 6)):
+        pixels = np.stack([planes[0], np.full_like(planes[0], 255)], axis=-1).astype(np.uint8)
+        pictures.write(f"frames/{number:02}.png", Picture(pixels))
+    make_more("frames", "more", between=lambda one, two: calls.append(1) or mean(one, two))
+    assert len(calls) == 10
+
+
+def test_names_with_a_percent_sign(folder, make_more):
+    make("100%done.mp4", moving(3))
+    assert make_more("100%done.mp4")[0].count == 6
+    make_more(folder(), "100%_%03d.png")
+    assert len(list(Path().glob("100%_???.png"))) == 22
+
+
+def test_an_empty_folder_that_one_is_in(folder, monkeypatch):
+    frames = folder().absolute()
+    Path("more").mkdir()
+    monkeypatch.chdir("more")
+    video.interpolate(frames, ".", mean, note=print)
+    assert len(os.listdir()) == 22
+    assert sorted(os.listdir("..")) == ["frames", "more"]
+
+
+def test_memory_does_not_grow_with_stills():
+    """Each frame is converted here, and none is part of a pair."""
+    make("in.mkv", grey([60] * 20), codec="ffv1", pixel_format="yuv420p")
+    job = video.Job("in.mkv", "out.mkv", Wishes(pixel_format="yuv444p"), note=print)
+    renderer = video.Renderer(job.source, job.layout, mean, "cpu")
+    held = []
+
+    class Watched:
+        def planes(self, instant):
+            planes = renderer.planes(instant)
+            held.append(len(renderer._rgb))
+            return planes
+
+    job.work.mkdir()
+    job._begin(False, "")
+    job._render(Watched())
+    assert len(held) == 40
+    assert max(held) <= 2
+
+
 def test_a_frame_of_another_size_is_named(folder, make_more):
     pictures.write(folder() / "frame 7.png", Picture(np.zeros((48, 60, 3), np.uint8)))
     with pytest.raises(VideoError, match=r"frames/frame 7.png is 60x48, frames/frame 0.png is 64x48"):
@@ -780,6 +827,16 @@ def test_subtitles_of_a_piece(make_more):
     film, _ = make_more(source, "out.mkv", start=Fraction(1), end=Fraction(2))
     assert film.packets[1] == [b"into"]
     assert film.starts[1] == [0]
+
+
+def test_sound_of_pieces_at_another_rate(make_more):
+    """Where pieces meet, no packet is lost, and none is in both."""
+    source = make("in.mkv", moving(48, step=1), 24, sound=["libmp3lame"])
+    sound = []
+    for start, end in itertools.pairwise([None, Fraction(7, 10), Fraction(14, 10), None]):
+        piece, _ = make_more(source, "piece.mkv", start=start, end=end, rate=Fraction(25))
+        sound += piece.packets[1]
+    assert sound == Film(source).packets[1]
 
 
 def test_a_piece_of_nothing(make_more):
@@ -861,7 +918,7 @@ def broken_off(target, after=20, **arguments):
 def test_ctrl_c_leaves_something_to_look_at():
     make("in.mp4", moving(50), sound=["aac"])
     notes = broken_off("out.mp4")
-    assert notes == ["what is finished can be seen in out.partial.mp4; --resume goes on from there"]
+    assert notes == ["what is finished can be seen in out.partial.mp4; --resume goes on after 32 frames"]
     film = Film("out.partial.mp4")
     assert film.count == 41
     assert film.streams == [("video", "h264"), ("audio", "aac")]
@@ -882,7 +939,7 @@ def test_what_was_broken_off_is_not_mixed_with_something_else():
     state = json.loads(Path("out.mp4.partial/state.json").read_text())
     assert state["source"] == str(Path("in.mp4").resolve())
     make("in.mp4", moving(40))
-    with pytest.raises(VideoError, match="had another source's size and time"):
+    with pytest.raises(VideoError, match="had another source's content"):
         video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print)
     video.interpolate("in.mp4", "out.mp4", mean, part_frames=16, note=print)
     assert Film("out.mp4").count == 80
@@ -911,7 +968,7 @@ except video.VideoError as error:
             20_000,
             "out.mkv cannot be written: file too large; what is finished stays in out.mkv.partial for --resume",
         ),
-        ("out", 1_000, "out cannot be written: out.partial/000001.png cannot be written: file too large"),
+        ("out", 1_000, "out cannot be written: file too large"),
     ],
 )
 def test_no_space(target, limit, message):
@@ -946,6 +1003,74 @@ def test_two_runs_for_one_target():
     assert tried == ["another run is making out.mp4 at this moment: wait for it"] * 2
     assert Film("out.mp4").count == 40
     assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_what_is_not_ours_stays():
+    """Only what a broken-off run has left to look at is removed, and that run's own input is not taken for it."""
+    make("in.mp4", moving(50))
+    Path("out.partial.mp4").write_text("mine")
+    notes = broken_off("out.mp4")
+    assert notes == [
+        "out.partial.mp4 is there, and not ours: what is finished is not shown; --resume goes on after 32 frames"
+    ]
+    video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print)
+    assert Path("out.partial.mp4").read_text() == "mine"
+    Path("out.partial.mp4").unlink()
+    broken_off("out.mp4")
+    refused("out.partial.mp4 has the name of what a broken-off run leaves of out.mp4", "out.partial.mp4", usage=True)
+    notes = broken_off("out.mp4")
+    assert "what an earlier run had finished of out.mp4 was dropped: --resume would have kept it" in notes
+    assert Film("out.partial.mp4").count == 41
+
+
+def test_killed_while_it_joins():
+    """Nothing of the half-written file stays beside the target."""
+    make("in.mp4", moving(20))
+    script = (
+        "import sys, os; sys.path.insert(0, sys.argv[1]); import video, joining\n"
+        "joining._by_time = lambda one, two: os.abort()\n"
+        "video.interpolate('in.mp4', 'out.mp4', lambda one, two: (one + two) / 2, note=print, part_frames=8)"
+    )
+    process = subprocess.run([sys.executable, "-c", script, str(ROOT)], capture_output=True)
+    assert process.returncode < 0
+    assert sorted(os.listdir()) == ["in.mp4", "out.mp4.partial"]
+    video.interpolate("in.mp4", "out.mp4", mean, resume=True, note=print, part_frames=8)
+    assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_killed_before_the_first_frame():
+    make("in.mp4", moving(5))
+    Path("out.mp4.partial").mkdir()
+    Path("out.mp4.partial/.0123456789abcdef.part").write_text("{")
+    video.interpolate("in.mp4", "out.mp4", mean, note=print)
+    assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_pictures_that_changed_are_not_gone_on_with(folder):
+    folder()
+    calls = []
+
+    def breaks_off(one, two):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return mean(one, two)
+
+    notes = []
+    with pytest.raises(KeyboardInterrupt):
+        video.interpolate("frames", "more", breaks_off, note=notes.append)
+    assert notes == ["9 pictures are in more.partial; --resume goes on from there"]
+    pictures.write("frames/frame 1.png", Picture(np.zeros((48, 64, 3), np.uint8)))
+    with pytest.raises(VideoError, match="had another source's content"):
+        video.interpolate("frames", "more", mean, resume=True, note=print)
+
+
+def test_progress_is_of_what_is_made_now():
+    make("in.mp4", moving(50))
+    broken_off("out.mp4")
+    seen = []
+    video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, progress=lambda *at: seen.append(at))
+    assert seen == [(number, 100) for number in range(33, 101)]
 
 
 def test_a_folder_that_is_in_the_way():
@@ -1027,6 +1152,13 @@ def test_targets_that_cannot_be_written():
         ("encoder libx264 does not know the pixel format pal8: use one of yuv420p, ", {"pixel_format": "pal8"}),
         ("webm does not take libx264", {"target": "out.webm", "codec": "libx264"}),
         ("is a file, which has a rate of its own", {"input_rate": Fraction(24)}),
+        (
+            "the pixel format foo is not in this build",
+            {"target": "out.mkv", "codec": "rawvideo", "pixel_format": "foo"},
+        ),
+        ("more is for pictures, which have no codec", {"target": "more", "preset": "slow"}),
+        ("factor is 3, expected one of 2, 4, 8, 16", {"factor": 3}),
+        ("duplicates is 'foo', expected one of keep, redistribute", {"duplicates": "foo"}),
     ],
     ids=str,
 )
@@ -1053,6 +1185,8 @@ def test_encoders_that_refuse():
 def test_one_frame(make_more):
     film, notes = make_more(make("in.mp4", grey([60])))
     assert film.levels == pytest.approx([60, 60], abs=1)
+    assert notes == ["in.mp4 has one frame: there is nothing between"]
+    _, notes = make_more("in.mp4", factor=4)
     assert notes == ["in.mp4 has one frame: there is nothing between"]
 
 
@@ -1099,6 +1233,38 @@ def test_a_size_that_changes(make_more):
     parts = [make("one.ts", moving(5)), make("two.ts", moving(5, 80, 64))]
     Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
     refused("in.ts changes its size from 64x48 to 80x64 after 5 frames", "in.ts")
+
+
+def test_a_size_that_changes_behind_the_deinterlacer():
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1", "qp": "0", "preset": "ultrafast"}
+    parts = [make(f"{width}.ts", moving(5, width, 64), options=options) for width in (80, 64)]
+    Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
+    refused("in.ts changes its size from 80x64 to 64x64 after 5 frames", "in.ts")
+
+
+def test_a_time_that_is_there_twice(make_more):
+    """The second frame of it is left out, and the others stay where they are."""
+    times = [0, 100, 240, 240, 700, 900, 1000, 1210, 1300, 1420, 1600]
+    moments = [*times[:3], 241, *times[4:]]
+    source = make("whole.mkv", grey(range(50, 61)), codec="ffv1", times=moments, time_base=Fraction(1, 1000))
+    with av.open(source) as old, av.open("in.mkv", "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = 240 if packet.pts == 241 else packet.pts
+                packet.stream = stream
+                new.mux(packet)
+    film, _ = make_more("in.mkv")
+    assert film.times[::2] == pytest.approx([time / 1000 for time in sorted(set(times))], abs=1e-6)
+
+
+def test_a_variable_rate_whose_average_is_no_simple_fraction(make_more):
+    """As of phones: with a fine unit of time and thousands of frames it is a fraction of large numbers."""
+    times = np.cumsum(np.random.default_rng(0).integers(2990, 3010, 1500)).tolist()
+    source = make("in.mp4", grey([60, 61] * 750, 16, 16), times=times, time_base=Fraction(1, 90000))
+    film, notes = make_more(source, preset="ultrafast", scene_threshold=None)
+    assert notes == []
+    assert film.times[2::2] == pytest.approx([(time - times[0]) / 90000 for time in times[1:]], abs=1e-6)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
