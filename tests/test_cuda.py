@@ -14,7 +14,6 @@ from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_o
 import sepconv as sepconv_module
 import sepconv_cuda
 import speed_cuda
-from colour import Layout, Pixels
 from network import Interpolator
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
 
@@ -262,42 +261,6 @@ def test_gpu_stream_and_graph():
         tensor.mul_(2)
     graph.replay()
     assert deviation(captured, 8 * expected.double()) < TOLERANCE[torch.float32]
-
-
-@pytest.mark.cuda
-@needs_gpu
-@pytest.mark.parametrize(
-    "layout",
-    [
-        Layout("yuv", 8, chroma=(2, 2)),
-        Layout("yuv", 10, alpha=True, chroma=(2, 1)),
-        Layout("rgb", 8),
-        Pixels(colour=True, alpha=True, deep=True),
-        Pixels(colour=False, alpha=False, deep=False),
-    ],
-    ids=str,
-)
-def test_gpu_nothing_waits(published_file, layout):
-    """Of a video's frames: else the GPU would idle while the next is prepared. 1100 rows are more than one band."""
-    between = Interpolator(weights=published_file, device="cuda", precision="float16").between
-    if isinstance(layout, Pixels):
-        sizes = [(1100, 1000, 4) if layout.alpha else (1100, 1000)]
-    else:
-        sizes = layout.plane_sizes(1100, 1000)
-    dtype = torch.uint8 if layout.bits == 8 else torch.uint16
-    one, two = ([torch.full(size, value, device="cuda").to(dtype) for size in sizes] for value in (60.0, 90.0))
-
-    def middle():
-        return layout.from_rgb(between(layout.to_rgb(one), layout.to_rgb(two)), 1100, 1000)
-
-    expected = middle()  # compiles, and chooses how to compute
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        planes = middle()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    for plane, same in zip(planes, expected, strict=True):
-        assert torch.equal(plane.cpu(), same.cpu())
 
 
 @pytest.mark.cuda

@@ -201,6 +201,30 @@ def test_sound_that_the_container_does_not_take_is_encoded_anew(source, codec, t
     assert np.argmax(spectrum) * 48000 / len(samples) == pytest.approx(440, abs=3)
 
 
+@pytest.mark.parametrize(
+    ("sound", "target", "became"),
+    [
+        ("pcm_s16le 5.1", "mov", "pcm_s16le"),
+        ("pcm_s16le 5.1", "mp4", "aac"),  # which says so only when all is written
+        ("flac 4.0", "webm", "opus"),  # which has no such layout
+    ],
+)
+def test_sound_of_many_channels(sound, target, became, make_more):
+    source = make("in.mkv", grey(range(50, 60)), sound=[sound])
+    film, notes = make_more(source, f"out.{target}")
+    assert film.streams[1] == ("audio", became)
+    assert len(notes) == (became not in sound)
+
+
+def test_time_codes(make_more):
+    """MP4 counts frames in a byte: at higher rates it has none."""
+    source = make("in.mov", grey([50, 60, 70]), configure=lambda stream: stream.metadata.update(timecode="01:00:00:00"))
+    for factor, kept in ((2, True), (16, False)):
+        film, notes = make_more(source, "out.mov", factor=factor)
+        assert notes == []
+        assert ("timecode" in film.video_metadata) == kept
+
+
 def test_tracks_titles_languages_and_chapters(make_more):
     metadata = {"title": "A film", "artist": "Nobody", "comment": "none"}
     chapters = [(0, 500, "One"), (500, 1000, "Two")]
