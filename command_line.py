@@ -93,7 +93,8 @@ def download_progress(options):
 def note(options, text):
     """Something that the user should know, on standard error."""
     if not options.quiet:
-        print(f"note: {text}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody listens: no reason to end
+            print(f"note: {text}", file=sys.stderr)
 
 
 def exit_status(program, options, too_much="pictures of this size"):

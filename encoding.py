@@ -176,7 +176,10 @@ def choose(target, source, time_base, rate, codec=None, crf=None, preset=None, p
     if source.layout.bits > layout.bits and codec != "gif":
         notes.append(f"{codec} gets {layout.bits} bits of each colour: the source's {source.layout.bits} were rounded")
     if source.layout.alpha and not layout.alpha and codec != "gif":
-        notes.append(f"{pixel_format} holds no transparency: the video was put on white")
+        notes.append(
+            f"{pixel_format} holds no transparency: the video was put on white (codecs that hold it: ffv1 in mkv, "
+            "prores_ks and qtrle in mov)"
+        )
     if codec == "gif" and rate > 50:
         notes.append("many programs show a GIF of more than 50 frames per second slowly")
     encoding = Encoding(
@@ -218,6 +221,8 @@ def _formats(codec):
     if described.type != "video":
         raise UsageError(f"encoder {codec} is not for video")
     kinds = [kind.name for kind in described.video_formats or [] if kind.components]
+    if described.name.startswith("libvpx"):
+        kinds = [name for name in kinds if "yuva" not in name]  # transparency is beside its packets: parts lack it
     return list(dict.fromkeys(kind.replace("yuvj", "yuv") for kind in kinds))
 
 
@@ -485,10 +490,13 @@ def present(pattern):
 
 def picture_layout(target, source):
     """What pictures hold that are made of a source."""
-    suffix = Path(target.name if is_pattern(target) else NAMES).suffix.lower()
+    name = target.name if is_pattern(target) else NAMES
+    if is_pattern(Path(numbered(name, 1))):
+        raise UsageError(f"{target} has more than one place for a number")
+    suffix = Path(name).suffix.lower()
     if suffix not in pictures.FORMATS:
         known = ", ".join(known[1:] for known in pictures.FORMATS)
-        raise UsageError(f"{target}: the extension {suffix or '(none)'} is not known: use one of {known}")
+        raise UsageError(f"{target}: {suffix or 'no extension'} is none of pictures: use one of {known}")
     if isinstance(source.layout, Pixels):
         return source.layout
     return Pixels(source.layout.model != "grey", source.layout.alpha, source.layout.bits > 8)

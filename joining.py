@@ -91,7 +91,7 @@ def join(target, source, encoding, parts, end, span, sound=True, beside=None):
         ):
             video, others, _ = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
-            pictures = _placed(parts.packets(end), video, encoding.time_base, span.shown)
+            pictures = _placed(parts.packets(end), video, encoding.time_base, _shown(encoding, span))
             for packet in _by_time(pictures, _other_packets(container, source, others, span)):
                 out.mux(packet)
     except (av.FFmpegError, OSError) as error:
@@ -110,7 +110,11 @@ def _lay_out(out, container, source, encoding, span, sound):
         left out or changed, as phrases.
     """
     notes, others = [], {}
-    video = _video_stream(out, encoding, span.shown)
+    if encoding.container.name == "avi":
+        out.container_options["avoid_negative_ts"] = (
+            "disabled"  # it would move the video, too, to where no frame can be
+        )
+    video = _video_stream(out, encoding, _shown(encoding, span))
     if container is None:
         return video, others, notes
     meant = source.stream_of(container)
@@ -158,6 +162,11 @@ def _video_stream(out, encoding, shown):
     if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
         video.time_base /= math.ceil(encoding.time_base / PRECISION)
     return video
+
+
+def _shown(encoding, span):
+    """When the first frame is shown; AVI only has whole frames, and would show the first one twice."""
+    return span.shown - (span.shown % encoding.time_base if encoding.container.name == "avi" else 0)
 
 
 def _metadata(of):

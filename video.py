@@ -230,7 +230,7 @@ class Job:
         self._claim(
             {
                 "source": str(path.resolve()),
-                "source's content": hashlib.sha256(repr(files).encode(errors="surrogateescape")).hexdigest(),
+                "content of the source": hashlib.sha256(repr(files).encode(errors="surrogateescape")).hexdigest(),
                 "wishes": {name: str(value) for name, value in asdict(self.wishes).items()},
                 "encoding": repr(self.encoding),
                 "length of parts": self.part_frames,
@@ -243,7 +243,7 @@ class Job:
         else:
             self.parts = encoding.Parts(self.work, self.encoding, self.part_frames)
         if resume:
-            self.note(f"{self.parts.done} frames of {self.target} were finished before")
+            self.note(f"{self.parts.done or 'no'} frames of {self.target} were finished before")
 
     def _encoding(self):
         wishes, source, rate = self.wishes, self.source, self.rate
@@ -269,13 +269,14 @@ class Job:
         if resume and file.exists():
             try:
                 earlier = json.loads(file.read_text())
-            except ValueError:
-                earlier = {}
-            for name, value in state.items():
-                if earlier.get(name) != value:
-                    raise VideoError(
-                        f"the unfinished run in {self.work} had another {name}: start over without --resume"
-                    )
+                other = [name for name, value in state["wishes"].items() if earlier["wishes"][name] != value]
+                other += [name for name in state if name != "wishes" and earlier[name] != state[name]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise VideoError(f"{file} is damaged: start over without --resume") from error
+            if other:
+                raise VideoError(
+                    f"the unfinished run in {self.work} differs in {', '.join(other)}: start over without --resume"
+                )
             return
         if (self.work / SHOWN).exists():
             self.partial.unlink(missing_ok=True)
