@@ -91,7 +91,8 @@ class Trainer:
 
     Attributes:
         step: how many there were.
-        sums: (4,) on the device: loss, error, error of averaging, steps skipped; summed since `take_sums`.
+        sums: (4,) on the device: loss, error, error of averaging (each of this process's crops), steps skipped; summed
+            since `take_sums`.
     """
 
     def __init__(self, network, device, precision, ranks, learning_rate, average, balance, features=None, colour=0.0):
