@@ -47,6 +47,10 @@ GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
 FIXED_MEMORY = 1.0 * 2**30
 PIXEL_MEMORY = {"float32": 5_000, "bfloat16": 3_300, "float16": 3_300}
 
+# Bytes on disk for each weight of the network: the averages in 2 bytes, a checkpoint with weights, averages and two
+# moments in 4 each; and as much for the next ones, which are written beside them.
+DISK = 2 * (2 + 4 * 4)
+
 # What a checkpoint keeps of the command line, and what it is where neither says anything.
 RECIPE = {
     "model": "l1", "minutes": 25.0, "steps": None, "batch": 16, "crop": 128, "learning_rate": 5e-4, "synthetic": 0.0,
@@ -352,9 +356,11 @@ class Run:
             f"{recipe.synthetic:.0%} synthetic; AdamW, learning rate {recipe.learning_rate:g} (up, then down to zero), "
             f"average {recipe.average:g}, seed {recipe.seed}"
         )
+        disk = DISK * sum(parameter.numel() for parameter in self.trainer.network.parameters()) / 1e9
         memory = (FIXED_MEMORY + recipe.batch * recipe.crop**2 * PIXEL_MEMORY[recipe.precision]) / 2**30
         self.say(
-            f"on {where}, in {recipe.precision}: about {memory:.1f} GiB of memory for each process, besides frames"
+            f"on {where}, in {recipe.precision}: about {memory:.1f} GiB of memory for each process, besides frames; "
+            f"{disk:.1f} GB in {self.options.out}"
         )
         self.say(
             f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
@@ -495,9 +501,11 @@ class Run:
     def finish(self):
         """Says where the weights are, or why there is no more to come."""
         if self.bad_reports == BAD_REPORTS:
+            what = f"the gradients were not finite in {BAD_REPORTS} reports in a row"
+            if not self.checkpoint.exists():
+                raise TrainingError(f"{what}, before the first checkpoint: try a lower --learning-rate")
             raise TrainingError(
-                f"the gradients were not finite in {BAD_REPORTS} reports in a row: the last good weights are in "
-                f"{self.weights}; --resume with a lower --learning-rate"
+                f"{what}: the last good weights are in {self.weights}; --resume with a lower --learning-rate"
             )
         if self.signal:
             self.say(f"stopped at step {self.trainer.step}; --resume goes on from there")
@@ -509,7 +517,10 @@ class Run:
 
 
 class Feed:
-    """The batches of this process, on its device. Frames elsewhere are cut ahead of time, so that no GPU waits."""
+    """The batches of this process, on its device.
+
+    Frames elsewhere are cut ahead of time, so that no GPU waits; a CPU that does both would gain nothing by it.
+    """
 
     def __init__(self, batches, device, total, begin, count):
         self.batches, self.device = batches, device

@@ -21,6 +21,7 @@ from metrics import psnr
 from network import REACH, Network, fast_precision, load_network, published_name
 
 WARM_UP = 0.05  # share of the schedule in which the learning rate rises
+FIRST_STEPS = 30  # in which it rises at least: the first ones of AdamW are all of full length, whatever the gradient
 AVERAGE_EVERY = 4  # steps
 CLIP = 1.0  # norm of the gradient, at most
 WEIGHT_DECAY = 1e-4
@@ -112,8 +113,9 @@ class Trainer:
 
     def train(self, one, truth, two, progress):
         """One step with a batch as `Batches` makes it, at this point of the schedule."""
+        rate = self.learning_rate * schedule(progress) * min(1.0, (self.step + 1) / FIRST_STEPS)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * schedule(progress)
+            group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out = self.parallel(one, two, surrounded=True)
         inner = (..., slice(REACH, -REACH), slice(REACH, -REACH))
