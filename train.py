@@ -26,13 +26,13 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import numpy as np
 import torch
 
-from batches import Batches
+from batches import SURROUNDINGS, Batches
 from clips import ClipError, Footage, find_clips, scenes
 from command_line import exit_status
 from files import DataError, making
 from losses import LITE
 from metrics import psnr
-from network import DEPTH, MODELS, PRECISIONS, Interpolator, find_device
+from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
 from ranks import Ranks
 from trainer import Trainer, read_checkpoint, start_network, training_precision
 from training_log import COLUMNS, Log
@@ -133,9 +133,19 @@ def parse(argv):
         help="what to begin with: frame averaging (the default for l1), or l1 weights (lf: the bundled ones)",
     )
     recipe("batch", "crops in a step, of each process", type=within(int, 1), metavar="N")
-    recipe("crop", f"side of a crop in pixels, a multiple of {DEPTH}", type=within(int, DEPTH), metavar="N")
+    recipe(
+        "crop",
+        f"side of a crop in pixels, a multiple of {DEPTH}; frames need {2 * REACH} more each way",
+        type=within(int, DEPTH),
+        metavar="N",
+    )
     recipe("learning-rate", "at its peak", type=within(float, 1e-9, 1), metavar="R")
-    recipe("synthetic", "share of crops with synthetic motion", type=within(float, 0, 1), metavar="S")
+    recipe(
+        "synthetic",
+        f"share of crops with synthetic motion, for which frames need {2 * SURROUNDINGS} more again",
+        type=within(float, 0, 1),
+        metavar="S",
+    )
     recipe("average", "decay of the weights' average, for each step", type=within(float, 0, 0.999999), metavar="D")
     recipe(
         "balance",
@@ -332,6 +342,7 @@ class Run:
         self.batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, self.place)
         self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
         self.proxy = Batches(held_out, recipe.crop, device=self.place, plain=True) if held_out else None
+        self._name(self.batches.skipped + (self.proxy.skipped if held_out else []))
         self.training_data = f"{len(footage.clips)} clips ({', '.join(sorted({path.name for path in options.data}))})"
         self.kept = {  # in the checkpoint
             "recipe": vars(recipe),
@@ -414,7 +425,7 @@ class Run:
                 batch = self.feed(self.trainer.step)
                 self.clock.stop()
                 self.trainer.train(*batch, progress)
-                if self.ranks.first:
+                if self.ranks.first and self.signal is None and self._progress() < 1:  # else the last report follows
                     now = time.monotonic()
                     if now - self.checkpointed >= self.options.checkpoint:
                         self._report(keep=True)

@@ -219,6 +219,14 @@ def test_frames_have_to_be_large_enough(known):
         Batches(known, crop=32, synthetic=0.1)
 
 
+def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
+    make_clip("films/large.mp4", moving_frames(6, 96, 96))
+    make_clip("films/small.mp4", moving_frames(6, 96, 80))
+    draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
+    assert draw.skipped == [f"{tmp_path / 'films' / 'small.mp4'}: frames of 80x96; --crop 32 needs 82 pixels each way"]
+    assert draw.triplets == 4 + 2
+
+
 # --- Synthetic motion ---
 
 

@@ -50,7 +50,7 @@ def trained(frames, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for name in ("film", "held out"):
         write_clip(folder / name / f"{name}.mp4", frames)
-    words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "80", "--batch", "4"]
+    words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "160", "--batch", "4"]
     words += ["--crop", "32", "--learning-rate", "1e-3", "--average", "0.9", "--report", "5"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
@@ -104,8 +104,8 @@ def test_it_learns(trained):
     with open(out / "trained-l1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["error"]) < 0.7 * float(rows[-1]["averaging"])
-    assert int(rows[-1]["step"]) == 80
-    assert int(rows[-1]["samples"]) == 320
+    assert int(rows[-1]["step"]) == 160
+    assert int(rows[-1]["samples"]) == 640
     assert float(rows[-1]["proxy_psnr"]) > 10
     assert all(0 <= float(row["data_share"]) <= 1 and row["skipped"] == "0" for row in rows)
     assert printed.splitlines()[-1] == str(Path("run", "trained-l1.safetensors"))
