@@ -467,7 +467,7 @@ class Run:
             self._keep()
         if steps:
             self.log.add(row)
-            self._print(row, steps)
+            self._print(row)
         self._begin_report()
 
     def _measure(self, steps, with_proxy):
@@ -481,7 +481,7 @@ class Run:
         values = (step, minutes, step * self.total, rate, loss, error, averaging, proxy, steps * self.total / seconds)
         return dict(zip(COLUMNS, (*values, data_share, int(skipped)), strict=True))
 
-    def _print(self, row, steps):
+    def _print(self, row):
         parts = [f"{row['minutes']:6.1f} min", f"step {row['step']}"]
         if row["error"] is not None:
             parts.append(f"error {row['error']:.3f} levels (averaging {row['averaging']:.3f})")

@@ -39,9 +39,10 @@ def film(tmp_path_factory, moving_frames):
 
 
 @pytest.fixture(scope="session")
-def frames(moving_frames):
-    """Three of a small grey clip, whose texture moves by four pixels: room for one crop, turned and mirrored."""
-    return moving_frames(3, 82, 82, step=4)[..., :1].repeat(3, axis=3)
+def frames(noise):
+    """Three of a small grey clip, whose texture moves aslant by three pixels: one crop, turned and mirrored."""
+    picture = (255 * noise(91, 91)).astype(np.uint8)[..., :1].repeat(3, axis=2)
+    return np.stack([picture[3 * t :, 3 * t :][:82, :82] for t in range(3)])
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def trained(frames, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for name in ("film", "held out"):
         write_clip(folder / name / f"{name}.mp4", frames)
-    words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "160", "--batch", "4"]
+    words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "120", "--batch", "4"]
     words += ["--crop", "32", "--learning-rate", "1e-3", "--average", "0.9", "--report", "5"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
@@ -103,9 +104,9 @@ def test_it_learns(trained):
     out, _, printed = trained
     with open(out / "trained-l1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["error"]) < 0.7 * float(rows[-1]["averaging"])
-    assert int(rows[-1]["step"]) == 160
-    assert int(rows[-1]["samples"]) == 640
+    assert float(rows[-1]["error"]) < 0.6 * float(rows[-1]["averaging"])
+    assert int(rows[-1]["step"]) == 120
+    assert int(rows[-1]["samples"]) == 480
     assert float(rows[-1]["proxy_psnr"]) > 10
     assert all(0 <= float(row["data_share"]) <= 1 and row["skipped"] == "0" for row in rows)
     assert printed.splitlines()[-1] == str(Path("run", "trained-l1.safetensors"))
@@ -120,12 +121,13 @@ def test_weights_are_what_run_takes(trained, frames, tmp_path):
         pictures.write(tmp_path / f"{name}.png", pictures.Picture(frame))
     words = ["--one", tmp_path / "one.png", "--two", tmp_path / "two.png", "--out", tmp_path / "out.png"]
     assert run.main([*map(str, words), "--weights", str(trained[0] / "trained-l1.safetensors")]) == 0
-    between, average = (
-        pictures.read(tmp_path / "out.png").pixels.astype(float),
-        (frames[0].astype(float) + frames[2]) / 2,
+    average = (frames[0].astype(float) + frames[2]) / 2
+    seen = slice(REACH, -REACH)  # of the frames, in training
+    error, simple = (
+        np.abs(picture - frames[1])[seen, seen].mean()
+        for picture in (pictures.read(tmp_path / "out.png").pixels.astype(float), average)
     )
-    error, simple = (np.abs(picture - frames[1]).mean() for picture in (between, average))
-    assert error < 0.7 * simple
+    assert error < 0.6 * simple
 
 
 def test_validation_is_one_number(trained, frames, tmp_path, capsys):
@@ -296,32 +298,54 @@ def torchrun(count):
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
 
 
-def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
-    """To rounding: in float32, where sums in another order differ by 1e-7.
+# train.py in float64: samples are made in float32, where they are the same whoever makes them.
+EXACT = """
+import sys
+import torch
+import train
+from batches import Batches
 
-    Four steps of AdamW, whose first ones divide each gradient by its own size, make 2e-5 of that in the worst layer;
-    the tolerances are five times what was found.
+class Exact(Batches):
+    def __call__(self, *arguments):
+        torch.set_default_dtype(torch.float32)
+        samples = super().__call__(*arguments)
+        torch.set_default_dtype(torch.float64)
+        return [frames.double() for frames in samples]
+
+torch.set_default_dtype(torch.float64)
+train.Batches = Exact
+sys.exit(train.main())
+"""
+
+
+def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
+    """To rounding, which in float64 can be told from anything else.
+
+    Sums in another order differ by 1e-16, and AdamW, which divides small gradients by their own size, makes at most
+    2e-13 of that in four steps; in float32 it makes of 1e-7 anything from 1e-5 to 1e-2.
     """
+    (tmp_path / "exact.py").write_text(EXACT)
     alone, together = tmp_path / "alone", tmp_path / "together"
-    steps = ["--steps", 4, "--synthetic", 0.5, "--learning-rate", 1e-4]
-    assert train.main(command(film, alone, *steps, "--batch", 4)[1:]) == 0
-    done = subprocess.run(
-        [*torchrun(2), *command(film, together, *steps)], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 x 2 crops" in done.stdout
-    assert done.stdout.count("  step 4  ") == 1  # one of them speaks
-    expected, found = tensors(alone), tensors(together)
-    assert expected.keys() == found.keys()
-    for name, tensor in trainer.averaging_network(0).state_dict().items():
-        for part in ("network", "averaged"):
-            way, other = (weights[f"{part}.{name}"] - tensor for weights in (expected, found))
-            assert way.norm() > 0
-            assert (way - other).norm() < 1e-4 * way.norm()
-    moments = [name for name in expected if name.startswith("exp_avg of")]
-    assert len(moments) == len(list(trainer.Network().parameters()))
-    for name in moments:
-        assert (expected[name] - found[name]).norm() < 2e-5 * expected[name].norm()
+    program = [str(tmp_path / "exact.py")]
+    steps = ["--steps", 4, "--synthetic", 0.5, "--learning-rate", 3e-3]
+    for launcher, out, batch, what in (([sys.executable], alone, 4, "1 x 4"), (torchrun(2), together, 2, "2 x 2")):
+        words = [*launcher, *program, *command(film, out, *steps, "--batch", batch)[1:]]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert f"{what} crops" in done.stdout
+        assert done.stdout.count("  step 4  ") == 1  # one of them speaks
+    expected, found = (trainer.read_checkpoint(out / "trained-l1.checkpoint") for out in (alone, together))
+    for part in ("network", "averaged"):
+        for name, tensor in expected[part].items():
+            assert tensor.dtype == torch.float64
+            assert (tensor - found[part][name]).norm() < 1e-11 * tensor.norm()
+    moments = [state["optimizer"]["state"] for state in (expected, found)]
+    assert len(moments[0]) == len(expected["network"])
+    for index, state in moments[0].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert 0 < state[name].norm()
+            assert (state[name] - moments[1][index][name]).norm() < 1e-9 * state[name].norm()
 
 
 def test_a_process_that_dies_ends_the_run(film, tmp_path):
