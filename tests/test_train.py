@@ -344,7 +344,7 @@ def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
     assert len(moments[0]) == len(expected["network"])
     for index, state in moments[0].items():
         for name in ("exp_avg", "exp_avg_sq"):
-            assert 0 < state[name].norm()
+            assert state[name].norm() > 0
             assert (state[name] - moments[1][index][name]).norm() < 1e-9 * state[name].norm()
 
 
