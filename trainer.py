@@ -151,14 +151,14 @@ class Trainer:
 
     @torch.no_grad()
     def proxy(self, batches, total, batch):
-        """Mean PSNR in dB of the averaged weights on `total` fixed crops, rounded to 8 bits."""
+        """Mean PSNR in dB of the averaged weights on `total` fixed crops, rounded to 8 bits; 100 dB where exact."""
         values = []
         for begin in range(0, total, batch):
             one, truth, two = batches(0, total, begin, min(begin + batch, total))
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 out = self.averaged(one, two, surrounded=True)
             out, truth = ((255 * frames).clamp(0, 255).round().byte().cpu().numpy() for frames in (out, truth))
-            values += [psnr(*pair) for pair in zip(out, truth, strict=True)]
+            values += [min(psnr(*pair), 100.0) for pair in zip(out, truth, strict=True)]
         return sum(values) / len(values)
 
     # --- Files ---
