@@ -431,7 +431,7 @@ class Run:
                         self._report(keep=True)
                     elif now - self.reported >= self.options.report:
                         self._report()
-            if self.ranks.first:
+            if self.ranks.first and self.trainer.step:
                 self._report(keep=True)
         finally:
             torch.backends.cudnn.benchmark = before
@@ -518,7 +518,12 @@ class Run:
             raise TrainingError(
                 f"{what}: the last good weights are in {self.weights}; --resume with a lower --learning-rate"
             )
-        if self.signal:
+        if self.ranks.first and not self.trainer.step and not self.signal:
+            raise TrainingError(
+                f"the {self.recipe.minutes:g} minutes were over before the first step: give more --minutes; the videos "
+                "are decoded by now"
+            )
+        if self.signal and self.trainer.step:
             self.say(f"stopped at step {self.trainer.step}; --resume goes on from there")
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt

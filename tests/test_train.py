@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,15 @@ def test_minutes_are_kept(film, tmp_path, capsys):
     with open(tmp_path / "trained-l1.csv", newline="") as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates[-1] < 0.2 * max(rates)
+
+
+def test_minutes_that_are_too_few(film, tmp_path):
+    """Nothing is written that could be taken for weights, and the videos need not be decoded again."""
+    options = train.parse(command(film, tmp_path / "out", "--minutes", 0.5)[1:])
+    with pytest.raises(train.TrainingError, match=r"the 0\.5 minutes were over before the first step"):
+        train.train(options, time.monotonic() - 60)
+    assert (tmp_path / "out" / "frames").exists()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".safetensors", ".checkpoint")]
 
 
 def test_gradients_that_are_not_finite(film, tmp_path, capsys):
