@@ -29,6 +29,7 @@ import methods
 import middlebury
 import report
 from command_line import (
+    Help,
     Words,
     add_network_options,
     download_progress,
@@ -40,7 +41,7 @@ from command_line import (
 from datasets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
 from methods import Method
 from metrics import METRICS, MetricError, load_lpips
-from pictures import PictureError, check_place
+from pictures import PictureError, check_place, has_name_of_picture
 from results import Results, write
 
 BENCHMARKS = {
@@ -51,7 +52,6 @@ BENCHMARKS = {
     "xiph": XIPH,
     "triplets": OWN,
 }
-NAMED = 20  # scenes that were left out, line by line; the JSON file has them all
 
 
 def main(argv=None):
@@ -63,7 +63,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
         description="Measures the network, and two yardsticks, against frames that are known.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     add_network_options(parser, several=True)
     parser.add_argument(
@@ -116,11 +116,22 @@ def parse(argv):
         parser.error("--ensemble is for --method sepconv")
     if len(options.model) > 1 and options.weights not in ("bundled", "published"):
         parser.error("--weights FILE is one model: name one with --model, too")
+    for target in filter(None, (options.json, options.csv)):
+        if has_name_of_picture(target):  # perhaps of a frame, which would be lost
+            parser.error(f"{target} has the name of a picture: --json and --csv write text")
     if options.json and options.json == options.csv:
         parser.error("--json and --csv name the same file")
+    if options.html and is_within(options.html, options.folder):
+        parser.error(f"--html {options.html} is within {options.folder}, where its pictures would pass for frames")
     if options.resume and not options.json:
         parser.error("--resume goes on with the results in --json FILE: name it")
     return options
+
+
+def is_within(folder, other):
+    """Whether a folder is, or would be, the other or somewhere in it."""
+    folder, other = (Path(os.path.realpath(path)) for path in (folder, other))
+    return other in (folder, *folder.parents)
 
 
 def measure(options):
@@ -141,26 +152,28 @@ def measure(options):
         "methods": [{"label": entry.label, **entry.settings} for entry in entries],
     }
     results = Results(settings, options.json)
-    results.load(options.resume)
+    results.load(options.resume, triplets)
     page = report.Page(options.html, settings, triplets) if options.html else None
     try:
         measure_all(triplets, entries, results, page, options)
     except BaseException:
         if results.scenes and options.json:
             results.save(complete=False)
-            note(options, f"{len(results.scenes)} of {len(triplets)} scenes are in {options.json}: --resume goes on")
+            done = sum((triplet.subset, triplet.scene) in results.scenes for triplet in triplets)
+            note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume goes on")
         raise
-    results.save(complete=not results.left_out)
-    print(report.text(results, options.benchmark))
+    try:
+        results.save(complete=not results.left_out)
+    finally:  # a full disk does not take the figures along
+        print(report.text(results, options.benchmark), flush=True)
     if options.csv:
         write(options.csv, results.csv())
     if page:
         print(page.write(results, options.benchmark))
     if results.left_out:
-        sys.stdout.flush()
-        for (_, scene), why in itertools.islice(results.left_out.items(), NAMED):
-            print(f"left out: {scene}: {why}", file=sys.stderr)
-        raise BenchmarkError(f"{len(results.left_out)} of {len(triplets)} scenes were left out")
+        for line in report.left_out(results):
+            print(line, file=sys.stderr)
+        raise BenchmarkError(f"left out: {len(results.left_out)} of {len(triplets)} scenes")
 
 
 def find(options):
@@ -168,18 +181,23 @@ def find(options):
     benchmark, folder = options.benchmark, options.folder
     expected = f"expected {benchmark.layout}"
     if not os.path.isdir(folder):
-        raise BenchmarkError(f"there is no folder {folder}: {expected}")
-    triplets = benchmark.find(folder)
+        raise BenchmarkError(f"there is no folder {folder}; {expected}")
+    try:
+        triplets = benchmark.find(folder)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{error}; {expected}") from error
     triplets = [triplet for triplet in triplets if not options.subset or triplet.subset in options.subset]
-    lacking = [triplet for triplet in triplets if not all(os.path.exists(path) for path in triplet.files)]
+    lacking = [
+        triplet for triplet in triplets if triplet.problem or not all(os.path.exists(path) for path in triplet.files)
+    ]
     if len(lacking) == len(triplets):
-        raise BenchmarkError(f"{folder} has no triplet of {benchmark.title}: {expected}")
+        raise BenchmarkError(f"there is no whole triplet in {folder}; {expected}")
     keys = [(triplet.subset, triplet.scene) for triplet in triplets]
     if len(set(keys)) < len(keys):
         twice = next(scene for number, (_, scene) in enumerate(keys) if keys[number] in keys[:number])
         raise BenchmarkError(f"{folder}: its list names {twice} twice")
     if lacking:
-        note(options, f"{len(lacking)} of {len(triplets)} scenes lack a frame: they will be left out")
+        note(options, f"{len(lacking)} of {len(triplets)} scenes will be left out, for lack of the right frames")
     return triplets
 
 

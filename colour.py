@@ -173,13 +173,13 @@ class Pixels:
         (pixels,) = planes
         pixels = pixels.to(torch.float32) / (2**self.bits - 1)
         frames = pixels.reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
-        return frames if self.colour else frames[:, [0, 0, 0, *range(1, frames.shape[1])]]
+        return frames if self.colour else torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1)
 
     def from_rgb(self, frames, height, width):
-        channels = [0, 1, 2] if self.colour else [1]
-        if self.alpha and frames.shape[1] == 3:
-            frames = torch.cat([frames, torch.ones_like(frames[:, :1])], dim=1)
-        pixels = frames[0, [*channels, *[3] * self.alpha], :height, :width].permute(1, 2, 0)
+        channels = [frames[:, :3] if self.colour else frames[:, 1:2]]
+        if self.alpha:
+            channels.append(frames[:, 3:] if frames.shape[1] == 4 else torch.ones_like(frames[:, :1]))
+        pixels = torch.cat(channels, dim=1)[0, :, :height, :width].permute(1, 2, 0)
         dtype = torch.uint16 if self.deep else torch.uint8
         pixels = (pixels * (2**self.bits - 1)).round().clamp(0, 2**self.bits - 1).to(dtype)
         return [pixels if self.colour or self.alpha else pixels[..., 0]]
@@ -218,12 +218,12 @@ def _halve(plane, dim, centred):
     return 0.75 * (first + second) - 0.25 * (before + after)
 
 
-def layout_of(format_name, tags=Tags(), height=0):
+def layout_of(format_name, tags=Tags(), size=(0, 0)):
     """The `Layout` that holds a pixel format of FFmpeg's without loss.
 
     Args:
         format_name: such as yuv420p10le, nv12 or pal8.
-        tags: `Tags` of the video; a matrix that they do not give is guessed from the height, as players do.
+        tags: `Tags` of the video; a matrix that they do not give is guessed from the size, as players do.
     """
     pixel_format = VideoFormat(format_name, 16, 16)
     components = pixel_format.components
@@ -239,7 +239,7 @@ def layout_of(format_name, tags=Tags(), height=0):
         return Layout("grey", bits, full=full or format_name.startswith("mono"))
     matrix = tags.matrix
     if matrix in (UNSPECIFIED, 0, 3):
-        matrix = BT601 if height < 720 else BT709
+        matrix = BT709 if max(size) >= 1280 or min(size) > 576 else BT601
     if alpha and chroma not in ((1, 1), (2, 1), (2, 2)):
         chroma = (1, 1)
     # Where chroma lies is not among what PyAV tells: MPEG's place, or that which goes with JPEG's range or BT.2020.

@@ -1,5 +1,6 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
+import argparse
 import contextlib
 import io
 import os
@@ -9,8 +10,15 @@ import warnings
 
 import torch
 
-from files import DataError
+from files import DataError, UsageError
 from network import MODELS, PADDINGS, PRECISIONS, Interpolator
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of every option that has one: not of what is off, or not named."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class Words(list):
@@ -95,7 +103,7 @@ def exit_status(program, options, too_much="pictures of this size"):
         too_much: for what the memory was too little, if it was.
 
     Returns:
-        0, 1 after an error, 130 after Ctrl-C. Anything else is a bug, and raised.
+        0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C. Anything else is a bug, and raised.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the programs set it while they are imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -105,7 +113,7 @@ def exit_status(program, options, too_much="pictures of this size"):
             program(options)
         sys.stdout.flush()
     except DataError as error:
-        return _fail(error, 1)
+        return _fail(error, 2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except (MemoryError, RuntimeError) as error:

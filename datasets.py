@@ -5,6 +5,7 @@ the triplets of a folder without opening a picture; Middlebury's is in middlebur
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def read_rgb(path):
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
-        raise BenchmarkError(f"{path} has transparency or 16 bits of each colour: benchmarks are 8-bit RGB")
+        raise BenchmarkError(f"{path} has transparency or 16 bits of each colour: save it as 8-bit RGB")
     return pixels
 
 
@@ -95,7 +96,7 @@ def rgb_sum(pixels):
 
 @dataclass(frozen=True)
 class Published:
-    """What others report, as their source prints it: values by the name of the metric."""
+    """What others report, as the source that was read prints it: values by the name of the metric."""
 
     label: str
     values: dict
@@ -123,6 +124,14 @@ class Benchmark:
     count: int | None = None
 
 
+# Where the figures of the first network were found together. SSIM is MATLAB's, but for Xiph, whose own code measures it
+# as scikit-image does.
+QUOTED = (
+    "Zhang et al., Extracting Motion and Appearance via Inter-Frame Attention for Efficient Video Frame Interpolation, "
+    "CVPR 2023, table 1, which quotes earlier papers"
+)
+
+
 # --- Vimeo-90k ---------------------------------------------------------------------------------------------------
 # Xue et al., Video Enhancement with Task-Oriented Flow, IJCV 2019: the triplets of the test list at their 448 x 256;
 # im1 and im3 are the frames, im2 is the truth.
@@ -144,13 +153,11 @@ def _lines(path):
         raise BenchmarkError(f"{path} cannot be read: {reason.lower()}") from error
 
 
-_DAIN = "Bao et al., Depth-Aware Video Frame Interpolation, CVPR 2019 (of its SSIM the window is not said)"
-
 VIMEO90K = Benchmark(
     title="Vimeo-90k",
     layout="the triplet set as it is unpacked: tri_testlist.txt and sequences/00001/0001/im1.png, im2.png, im3.png",
     find=_vimeo90k,
-    published=(Published("SepConv-l1", {"psnr": "33.79", "ssim_gaussian": "0.9702"}, _DAIN),),
+    published=(Published("SepConv-l1", {"psnr": "33.79", "ssim_matlab": "0.9702"}, QUOTED),),
     count=3782,
 )
 
@@ -168,7 +175,7 @@ def _ucf101(folder):
 
 
 def _folders(folder):
-    return sorted((path for path in folder.iterdir() if path.is_dir()), key=_natural)
+    return sorted((path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."), key=_natural)
 
 
 def _natural(path):
@@ -179,18 +186,22 @@ UCF101 = Benchmark(
     title="UCF101",
     layout="ucf101_interp_ours as it is unpacked: 1/frame_00.png, frame_01_gt.png, frame_02.png and so on",
     find=_ucf101,
-    published=(Published("SepConv-l1", {"psnr": "34.78", "ssim_gaussian": "0.9669"}, _DAIN),),
+    published=(Published("SepConv-l1", {"psnr": "34.78", "ssim_matlab": "0.9669"}, QUOTED),),
     count=379,
 )
 
 
 # --- SNU-FILM ----------------------------------------------------------------------------------------------------
-# Four lists of 310 triplets, of 1280 x 720 and less, whose frames lie further and further apart; a line of a list names
-# first, truth and second.
+# Choi et al., Channel Attention Is All You Need for Video Frame Interpolation, AAAI 2020: four lists of 310 triplets,
+# of 1280 x 720 and less, whose frames lie further and further apart; a line of a list names first, truth and second.
 
 
-_CAIN = "Choi et al., Channel Attention Is All You Need for Video Frame Interpolation, AAAI 2020"
-_LEVELS = {"easy": "39.41", "medium": "34.97", "hard": "29.36", "extreme": "24.31"}
+_LEVELS = {  # PSNR and SSIM of the first network
+    "easy": ("39.41", "0.9900"),
+    "medium": ("34.97", "0.9762"),
+    "hard": ("29.36", "0.9253"),
+    "extreme": ("24.31", "0.8448"),
+}
 
 
 def _snu_film(folder):
@@ -213,7 +224,10 @@ SNU_FILM = Benchmark(
     layout="test-easy.txt and the three other lists, there or in eval_modes/, and GOPRO_test/ and YouTube_test/, "
     "there or in test/",
     find=_snu_film,
-    published=tuple(Published("SepConv", {"psnr": psnr}, _CAIN, level) for level, psnr in _LEVELS.items()),
+    published=tuple(
+        Published("SepConv-l1", {"psnr": psnr, "ssim_matlab": ssim}, QUOTED, level)
+        for level, (psnr, ssim) in _LEVELS.items()
+    ),
     subsets=tuple(_LEVELS),
     count=310,
 )
@@ -224,7 +238,10 @@ SNU_FILM = Benchmark(
 # between its neighbours. "2K" is all of it at half the size, "4K" its middle at full size.
 
 
-_SOFTSPLAT = "Niklaus and Liu, Softmax Splatting for Video Frame Interpolation, CVPR 2020 (l1, paper padding)"
+_SOFTSPLAT = (
+    "Niklaus and Liu, Softmax Splatting for Video Frame Interpolation, CVPR 2020 (l1, paper padding, fractions "
+    "dropped), as quoted by Zhang et al., CVPR 2023, table 1"
+)
 _CLIPS = (
     "BoxingPractice", "Crosswalk", "DrivingPOV", "FoodMarket", "FoodMarket2", "RitualDance", "SquareAndTimelapse",
     "Tango",
@@ -266,8 +283,9 @@ def _check_4k(frame):
 
 XIPH = Benchmark(
     title="Xiph",
-    layout="frames 1 to 99 of eight clips of media.xiph.org as BoxingPractice-001.png and so on, as made by ffmpeg -i "
-    "Netflix_BoxingPractice_4096x2160_60fps_10bit_420.y4m -pix_fmt rgb24 -frames:v 100 BoxingPractice-%03d.png",
+    layout=f"frames 1 to 99 of {', '.join(_CLIPS)}, which are at media.xiph.org/video/derf in ElFuente/ and Chimera/, "
+    "as BoxingPractice-001.png and so on, as made by ffmpeg -i Netflix_BoxingPractice_4096x2160_60fps_10bit_420.y4m "
+    "-pix_fmt rgb24 -frames:v 100 BoxingPractice-%03d.png",
     find=_xiph,
     published=(
         Published("SepConv-l1", {"psnr": "34.77", "ssim_uniform": "0.929"}, _SOFTSPLAT, "2K"),
@@ -284,12 +302,28 @@ XIPH = Benchmark(
 def _own(folder):
     """Every folder below that holds pictures is a triplet; they are named by their order: first, truth, second."""
     triplets = []
-    for inner in sorted({path.parent for path in folder.rglob("*") if path.suffix.lower() in pictures.FORMATS}):
-        files = sorted((path for path in inner.iterdir() if path.suffix.lower() in pictures.FORMATS), key=_natural)
-        problem = "" if len(files) == 3 else f"{inner} holds {len(files)} pictures, expected first, truth and second"
+    for inner in sorted(_all_folders(folder)):
+        files = sorted((path for path in inner.iterdir() if pictures.has_name_of_picture(path)), key=_natural)
+        count = len(files)
+        if not files:
+            continue
+        problem = "" if count == 3 else f"{inner}: expected three pictures (first, truth, second), found {count}"
         one, truth, two = files if not problem else [inner] * 3
         triplets.append(Triplet(inner.relative_to(folder).as_posix(), one, two, truth, problem=problem))
     return triplets
+
+
+def _all_folders(folder):
+    """A folder and those within it, through links, too, but none twice and no hidden ones."""
+    seen = set()
+    for path, names, _ in os.walk(folder, followlinks=True):
+        names[:] = [name for name in names if name[0] != "."]
+        real = os.path.realpath(path)
+        if real in seen:  # a link to a folder above it, for one
+            names.clear()
+            continue
+        seen.add(real)
+        yield Path(path)
 
 
 OWN = Benchmark(

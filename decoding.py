@@ -13,15 +13,17 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
 import pictures
 import scenes
 from colour import Pixels, Tags, layout_of, planes_of, turned
-from files import natural, reason
+from files import UsageError, natural, reason
 
 INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
-SEEK_MARGIN = 2  # seconds before the first frame that is wanted: what filters and scene detection look back at
+# Before the first frame that is wanted: what filters, scene detection and cadences look back at.
+SEEK_MARGIN = 2  # seconds, at least
+SEEK_MARGIN_FRAMES = 32
+USEFUL = 0.9  # share of frames that have a time of their own, below which times are not believed
 
 
 class VideoError(pictures.PictureError):
@@ -30,20 +32,24 @@ class VideoError(pictures.PictureError):
 
 @dataclass(eq=False)
 class Frame:
-    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes."""
+    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes, of so many bits."""
 
     time: Fraction
     planes: list
+    bits: int
 
     @cached_property
     def luma(self):
         """(H, W), uint8 or uint16: what is compared of frames."""
         plane = self.planes[0]
-        return plane if plane.ndim == 2 else plane[..., min(1, plane.shape[2] - 1)]
+        return plane if plane.ndim == 2 else plane[..., 1 if plane.shape[2] > 2 else 0]  # green, or grey
 
     @cached_property
     def thumbnail(self):
-        return scenes.thumbnail(self.luma)
+        return scenes.thumbnail(self.luma, self.bits)
+
+    def is_copy_of(self, other):
+        return scenes.is_copy(other.luma, self.luma, self.bits)
 
     def same_as(self, other):
         pairs = zip(self.planes, other.planes, strict=True)
@@ -59,24 +65,35 @@ def open_source(path, input_rate=None, deinterlace=True):
 
     Raises:
         VideoError, PictureError: there is nothing, or nothing that can be read.
+        UsageError: an input rate for what has its own.
     """
     path = Path(path)
     if path.is_dir() or is_pattern(path):
         return PictureFiles(path, input_rate or INPUT_RATE)
     if input_rate:
-        raise VideoError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
+        raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
     return VideoFile(path, deinterlace)
+
+
+_PATTERN = re.compile(r"(.*?)%0?(\d*)d(.*)", re.DOTALL)
 
 
 def is_pattern(path):
     """Whether a path stands for numbered files, as frames/%05d.png does."""
-    return re.search(r"%0?\d*d", Path(path).name) is not None
+    path = Path(path)
+    return _PATTERN.fullmatch(path.name) is not None and not path.is_file()
 
 
 def name_of(pattern):
     """What matches the names of a pattern's files."""
-    before, digits, after = re.fullmatch(r"(.*?)%0?(\d*)d(.*)", pattern.name).groups()
+    before, digits, after = _PATTERN.fullmatch(pattern.name).groups()
     return re.compile(f"{re.escape(before)}\\d{{{digits or 1},}}{re.escape(after)}")
+
+
+def numbered(name, number):
+    """The name of a pattern's file of this number."""
+    before, digits, after = _PATTERN.fullmatch(name).groups()
+    return f"{before}{number:0{digits or 1}}{after}"
 
 
 # --- Files that FFmpeg reads --------------------------------------------------------------------------------------
@@ -87,6 +104,7 @@ class VideoFile:
 
     Attributes:
         path, width, height: upright.
+        files: all that it is read from.
         layout, tags: of the planes; see colour.py.
         rate: frames per second, exactly; None if it varies.
         count: of frames; as the file announces them, even if it breaks off.
@@ -97,7 +115,7 @@ class VideoFile:
         time_base: a unit of which every frame's time is a whole multiple.
         aspect: of a sample, or None.
         light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures, what there is of it.
-        interlaced: whether the first frame is.
+        interlaced: whether the first frame is, or any so far.
         lost: how many frames could not be decoded, so far.
     """
 
@@ -105,7 +123,9 @@ class VideoFile:
 
     def __init__(self, path, deinterlace=True):
         self.path = Path(path)
+        self.files = [self.path]
         self.deinterlace = deinterlace
+        self._size = None
         with self.open() as container:
             stream = self.stream_of(container)
             self._scan(container, stream)
@@ -120,9 +140,11 @@ class VideoFile:
         """The container, from its beginning; to be closed."""
         if not self.path.exists():
             raise VideoError(f"{self.path} cannot be read: no such file or directory")
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise VideoError(f"{self.path} is empty")
         try:  # bytes that are no UTF-8 are passed on as they are
             return av.open(str(self.path), metadata_errors="surrogateescape")
-        except av.InvalidDataError as error:
+        except (av.InvalidDataError, av.EOFError) as error:
             raise VideoError(f"{self.path} is not a video, or damaged, or of a kind that is not supported") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path} cannot be read: {reason(error)}") from error
@@ -143,7 +165,7 @@ class VideoFile:
             if other is not stream:
                 other.discard = av.stream.Discard.all
         times, unseen, latest = [], 0, (0, 0)
-        self.lost = 0
+        self.lost, self.interlaced = 0, False
         with contextlib.suppress(av.FFmpegError):
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
@@ -156,13 +178,14 @@ class VideoFile:
         base = stream.time_base
         self.start = Fraction(container.start_time or 0, av.time_base)
         rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
-        if None in times or len(set(times)) < len(times):  # a raw stream has none
+        # A raw stream has none. Where but some are twice there, the second frame of such a time is not shown.
+        if None in times or len(set(times)) < USEFUL * len(times):
             known = [time for time in times if time is not None]
             self.origin = min(known) * base if known else Fraction(0)
             self._numbered = True
             self.rate = rates[0] if rates else INPUT_RATE
         else:
-            times.sort()
+            times = sorted(set(times))
             if container.format.name == "avi" and len(times) > 1:
                 # Times are numbers; one that is missing is an empty packet, which says: the same frame again. Before
                 # the first frame it is there for sound that begins earlier; that frame comes with a wrong number.
@@ -196,7 +219,7 @@ class VideoFile:
         measured = exact_rate((len(times) - 1) / (int(offsets[-1]) * base))
         for rate in [*rates, measured]:
             steps = np.arange(len(times)) / float(rate * base)
-            if np.abs(offsets - steps).max() <= 1 + 1e-6 * len(times):
+            if np.abs(offsets - steps).max() <= min(1, 0.5 / float(rate * base)) + 1e-6 * len(times):
                 return rate
         return None
 
@@ -208,25 +231,42 @@ class VideoFile:
 
     def _decoded(self, container, stream):
         """PyAV's frames; what cannot be decoded is left out."""
-        graph = None
+        graph, given = None, 0
         for packet in self._packets(container, stream):
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError:
                 continue
             for frame in frames:
+                if self._size and (frame.width, frame.height) != self._size:
+                    raise VideoError(
+                        f"{self.path} changes its size from {'x'.join(map(str, self._size))} to {frame.width}x"
+                        f"{frame.height} after {given} frames: cut it there"
+                    )
+                given += 1
                 frame.time_base = frame.time_base or stream.time_base  # at the end it has none
+                self.interlaced |= frame.interlaced_frame
                 if frame.interlaced_frame and self.deinterlace and graph is None:
                     graph = _deinterlacer(stream)
-                yield from _through(graph, frame) if graph else [frame]
+                yield from self._through(graph, frame) if graph else [frame]
         if graph:
-            yield from _through(graph, None)
+            yield from self._through(graph, None)
+
+    def _through(self, graph, frame):
+        try:
+            graph.vpush(frame)
+            while True:
+                yield graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        except av.FFmpegError as error:
+            raise VideoError(f"{self.path} cannot be deinterlaced: {reason(error)}") from error
 
     def _describe(self, first, stream):
-        self.interlaced = first.interlaced_frame or (self.deinterlace and stream.codec_context.field_order in (2, 3))
+        self.interlaced |= self.deinterlace and stream.codec_context.field_order in (2, 3)
         self._size = (first.width, first.height)
         self.tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range)
-        self._stored = layout_of(first.format.name, self.tags, min(self._size))
+        self._stored = layout_of(first.format.name, self.tags, self._size)
         self.aspect = stream.sample_aspect_ratio or None
         self.light = {}
         for name, kind in (("mastering", "MASTERING_DISPLAY_METADATA"), ("content", "CONTENT_LIGHT_LEVEL")):
@@ -238,7 +278,7 @@ class VideoFile:
         self.layout, (self.width, self.height) = self._stored, self._size
         if self._is_turned:
             if self._stored.chroma == (4, 1):  # lying on its side it has no name
-                self._stored = layout_of("yuv444p", self.tags, min(self._size))
+                self._stored = layout_of("yuv444p", self.tags, self._size)
             self.layout, (self.height, self.width) = turned(self._stored), self._size
             self.aspect = 1 / self.aspect if self.aspect else None
 
@@ -259,14 +299,15 @@ class VideoFile:
 
         Where the rate is constant and a frame is lost, the one before it is held, so that sound stays in time.
         """
-        if start > SEEK_MARGIN and not self._numbered:
+        margin = _margin(self.rate)
+        if start > margin and not self._numbered:
             with self.open() as container:
                 stream = self.stream_of(container)
-                wanted = self.origin + start - SEEK_MARGIN
+                wanted = self.origin + start - margin
                 container.seek(int(wanted / stream.time_base), stream=stream)
                 frames = self._timed(container, stream)
                 first = next(frames, None)
-                if first is not None and first.time <= start - SEEK_MARGIN / 2:  # else the index is wrong
+                if first is not None and first.time <= start - margin / 2:  # else the index is wrong
                     yield first
                     yield from frames
                     return
@@ -276,11 +317,6 @@ class VideoFile:
     def _timed(self, container, stream, from_first=False):
         frame, given, fill = None, 0, from_first
         for decoded in self._decoded(container, stream):
-            if (decoded.width, decoded.height) != self._size:
-                raise VideoError(
-                    f"{self.path} changes its size from {'x'.join(map(str, self._size))} to {decoded.width}x"
-                    f"{decoded.height} after {given} frames: cut it there"
-                )
             planes = [self._upright(plane) for plane in planes_of(decoded, self._stored)]
             if self._numbered or decoded.pts is None:
                 time = given * self.last
@@ -289,7 +325,7 @@ class VideoFile:
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
-                    frame = Frame(given / self.rate, frame.planes if frame else planes)
+                    frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
                     self.lost += 1
                     given += 1
                     yield frame
@@ -299,11 +335,15 @@ class VideoFile:
                 given = number
             elif frame and time <= frame.time:
                 continue
-            frame = Frame(time, planes)
+            frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
         if self.rate or from_first:
             self.lost += max(0, self.count - given)
+
+
+def _margin(rate):
+    return max(SEEK_MARGIN, SEEK_MARGIN_FRAMES / rate) if rate else SEEK_MARGIN
 
 
 def exact_rate(rate):
@@ -343,15 +383,6 @@ def _deinterlacer(stream):
     return graph
 
 
-def _through(graph, frame):
-    graph.vpush(frame)
-    while True:
-        try:
-            yield graph.vpull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-
-
 # --- Pictures -----------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +418,7 @@ class PictureFiles:
 
     def frames(self, start=Fraction(0)):
         """Yields each `Frame` from shortly before `start` to the end."""
-        first = max(0, int((start - SEEK_MARGIN) * self.rate))
+        first = max(0, int((start - _margin(self.rate)) * self.rate))
         for number, file in enumerate(self.files[first:], first):
             picture = pictures.read(file)
             if (picture.pixels.shape[1], picture.pixels.shape[0]) != (self.width, self.height):
@@ -395,7 +426,7 @@ class PictureFiles:
             pixels = pictures.as_kind(
                 picture, not self.layout.colour, self.layout.alpha, self.layout.dtype, picture.icc_profile
             ).pixels
-            yield Frame(number / self.rate, [pixels])
+            yield Frame(number / self.rate, [pixels], self.layout.bits)
 
 
 def picture_files(path):
@@ -406,8 +437,7 @@ def picture_files(path):
     if is_pattern(path):
         files = [file for file in folder.iterdir() if name_of(path).fullmatch(file.name)]
     else:
-        known = Image.registered_extensions()
-        files = [file for file in folder.iterdir() if file.suffix.lower() in known and not file.name.startswith(".")]
+        files = [file for file in folder.iterdir() if pictures.has_name_of_picture(file)]
     if not files:
         what = f"pictures that match {path.name}" if is_pattern(path) else "pictures"
         raise VideoError(f"there are no {what} in {folder}")

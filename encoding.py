@@ -6,7 +6,6 @@ part, and comes to the same packets as one that was not. joining.py makes the ta
 """
 
 import os
-import platform
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from av.codec.context import Flags
 
 import pictures
 from colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, frame_of, layout_of
-from decoding import VideoError, is_pattern, name_of
-from files import reason, replacing
+from decoding import VideoError, is_pattern, name_of, numbered
+from files import UsageError, reason, replacing
 
 PART_FRAMES = 96  # in a part: what a kill costs at most, and how far apart key frames are
 
@@ -47,8 +47,9 @@ CONTAINERS = {
 
 # With AVX-512, libx264's mbtree reads memory that nobody wrote, at widths such as 320: then two runs differ, and a
 # run that is resumed could not give what an uninterrupted one does.
-REPEATABLE = {"x264-params": "asm=AVX2"} if platform.machine() in ("x86_64", "AMD64") else {}
+REPEATABLE = {"x264-params": "asm=AVX2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 
+NVENC = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 # Options that give a picture about as good as that of libx264 at its crf.
 OPTIONS = {
     "libx264": {"crf": "18", **REPEATABLE},
@@ -58,9 +59,15 @@ OPTIONS = {
     "mpeg4": {"flags": "+qscale", "global_quality": str(2 * 118)},  # 118: FF_QP2LAMBDA
     "mjpeg": {"flags": "+qscale", "global_quality": str(2 * 118)},
     "ffv1": {"level": "3"},
+    **{name: {"rc": "constqp", "qp": "20"} for name in NVENC},
 }
+# Of encoders that say of a wrong one only that it is wrong.
+PRESETS = dict.fromkeys(
+    ("libx264", "libx265"),
+    ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"),
+)
 # To be played anywhere: 4:2:0 whatever the source has. All others keep what they can.
-DELIVERY = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "mjpeg")
+DELIVERY = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "mjpeg", *NVENC)
 UNTAGGED = ("mpeg4",)  # what they make says nothing of colours: they must be what players guess
 LIMITED_ONLY = ("prores_ks", "prores", "prores_aw", "dnxhd", "utvideo", "huffyuv")
 
@@ -73,7 +80,8 @@ class Encoding:
         container: a `Container`.
         codec, options, pixel_format: FFmpeg's names.
         layout: of the planes that are given.
-        width, height: of the planes; the size that is encoded may be larger by what the format needs.
+        width, height: of the planes.
+        encoded: (width, height) of what is encoded, which may be larger by what the format needs.
         tags, aspect: as those of the source.
         time_base: the unit of time stamps.
         rate: frames per second; if they vary, on average.
@@ -111,15 +119,17 @@ class Encoding:
         Raises:
             VideoError: the codec does not take what it is to be given.
         """
+        if self.codec == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors alone: otherwise it describes itself with each part
         context = av.CodecContext.create(self.codec, "w")
-        self.configure(context)
         if av.ContainerFormat(self.container.name, "w").flags & av.format.Flags.global_header.value:
             context.flags |= Flags.global_header
         try:
+            self.configure(context)
             context.open()
         except (av.FFmpegError, ValueError, OverflowError) as error:
             size = f"{self.encoded[0]}x{self.encoded[1]}"
-            options = ", ".join(f"{name} {value}" for name, value in self.options)
+            options = ", ".join(f"{name} {value}" for name, value in self.options if not name.endswith("-params"))
             raise VideoError(
                 f"{self.codec} cannot encode {self.pixel_format} of {size}"
                 + (f" with {options}" if options else "")
@@ -132,21 +142,30 @@ def choose(target, source, time_base, rate, codec=None, crf=None, preset=None, p
     """The `Encoding` for a target and a source, and what it cannot keep, as a list of phrases for the user.
 
     Raises:
-        VideoError: an extension, codec, option or pixel format that is not to be had.
+        UsageError: an extension, codec, option or pixel format that is not to be had.
+        VideoError: the codec does not take frames like these.
     """
     container = container_of(target)
     codec = codec or container.video
     formats = _formats(codec)
+    codec = av.codec.Codec(codec, "w").name  # for h264, say, libx264
     options = dict(OPTIONS.get(codec, {}))
-    known = {option.name for option in av.CodecContext.create(codec, "w").supported_options.private}
-    for name, value in (("crf", crf), ("preset", preset)):
-        if value is not None and name not in known:
-            raise VideoError(f"encoder {codec} has no {name}")
+    knows = {option.name for option in av.CodecContext.create(codec, "w").supported_options.private}
+    quality = "qp" if codec in NVENC else "crf"
+    for wish, name, value in (("crf", quality, crf), ("preset", "preset", preset)):
+        if value is not None and name not in knows:
+            raise UsageError(f"encoder {codec} has no {wish}")
         if value is not None:
             options[name] = str(value)
+    if preset is not None and preset not in PRESETS.get(codec, [preset]):
+        raise UsageError(f"encoder {codec} has no preset {preset}: use one of {', '.join(PRESETS[codec])}")
     if pixel_format and formats and pixel_format not in formats:
         known = ", ".join(formats)
-        raise VideoError(f"encoder {codec} does not know the pixel format {pixel_format}: use one of {known}")
+        raise UsageError(f"encoder {codec} does not know the pixel format {pixel_format}: use one of {known}")
+    try:
+        av.VideoFormat(pixel_format or "yuv420p", 2, 2)
+    except ValueError as error:  # where the encoder does not say what it knows
+        raise UsageError(f"the pixel format {pixel_format} is not in this build of FFmpeg") from error
     pixel_format = pixel_format or _best_format(codec, formats, source.layout)
     tags, layout = _colours(codec, pixel_format, source)
     notes = []
@@ -185,19 +204,21 @@ def container_of(target):
     if container is None:
         known = ", ".join(suffix[1:] for suffix in CONTAINERS)
         also = "; for pictures name a folder, or a pattern such as frames/%05d.png"
-        raise VideoError(f"{target}: the extension {target.suffix or '(none)'} is not known: use one of {known}{also}")
+        raise UsageError(f"{target}: the extension {target.suffix or '(none)'} is not known: use one of {known}{also}")
     return container
 
 
 def _formats(codec):
-    """The pixel formats of an encoder, without those that only say once more that the range is full."""
+    """The pixel formats of an encoder, without those that only say once more that the range is full, or that frames
+    are on some device already."""
     try:
         described = av.codec.Codec(codec, "w")
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"encoder {codec} is not in this build of FFmpeg") from error
+        raise UsageError(f"encoder {codec} is not in this build of FFmpeg") from error
     if described.type != "video":
-        raise VideoError(f"encoder {codec} is not for video")
-    return list(dict.fromkeys(kind.name.replace("yuvj", "yuv") for kind in described.video_formats or []))
+        raise UsageError(f"encoder {codec} is not for video")
+    kinds = [kind.name for kind in described.video_formats or [] if kind.components]
+    return list(dict.fromkeys(kind.replace("yuvj", "yuv") for kind in kinds))
 
 
 def _best_format(codec, formats, source):
@@ -226,7 +247,7 @@ def _best_format(codec, formats, source):
         return "pal8"
     if codec in DELIVERY:
         formats = [name for name in formats if layout_of(name).format.startswith("yuv420p")] or formats
-    return min(formats, key=fitness) if formats else source.format
+    return min(formats, key=fitness) if formats else getattr(source, "format", "rgb24")
 
 
 def _colours(codec, pixel_format, source):
@@ -247,7 +268,7 @@ def _colours(codec, pixel_format, source):
         tags = replace(tags, range=LIMITED)
     elif codec == "mjpeg":
         tags = replace(tags, range=FULL)
-    return tags, layout_of(pixel_format, tags, min(source.width, source.height))
+    return tags, layout_of(pixel_format, tags, (source.width, source.height))
 
 
 # FFmpeg's structures: an AVMasteringDisplayMetadata has ten rationals (red, green, blue, white point: x and y; the
@@ -332,8 +353,11 @@ class Parts:
         return self._palette.vpull()
 
     def _encode(self, frame):
-        for packet in self._context.encode(frame):
-            self._packets.append((packet.pts, packet.is_keyframe, bytes(packet)))
+        try:
+            packets = self._context.encode(frame)
+        except av.FFmpegError as error:  # some find out only now
+            raise VideoError(f"{self.encoding.codec} cannot encode this: {reason(error)}") from error
+        self._packets += [(packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets]
 
     def close(self):
         """Saves what is encoded and makes no whole part: at the end, or to be looked at; `done` does not count it."""
@@ -433,7 +457,7 @@ class PictureFolder:
             self.done += 1
 
     def _path(self, number):
-        return self.folder / (self.names % (number + 1))
+        return self.folder / numbered(self.names, number + 1)
 
     def write(self, planes, tick):
         """Writes a picture; `tick` is not kept: pictures have no times."""
@@ -464,7 +488,7 @@ def picture_layout(target, source):
     suffix = Path(target.name if is_pattern(target) else NAMES).suffix.lower()
     if suffix not in pictures.FORMATS:
         known = ", ".join(known[1:] for known in pictures.FORMATS)
-        raise VideoError(f"{target}: the extension {suffix or '(none)'} is not known: use one of {known}")
+        raise UsageError(f"{target}: the extension {suffix or '(none)'} is not known: use one of {known}")
     if isinstance(source.layout, Pixels):
         return source.layout
     return Pixels(source.layout.model != "grey", source.layout.alpha, source.layout.bits > 8)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, their folders, the error for those of no use, and their names in order."""
+"""Files that are there whole or not at all, their folders, the errors for what is of no use, and names in order."""
 
 import contextlib
 import os
@@ -7,13 +7,24 @@ import secrets
 import shutil
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 
 class DataError(ValueError):
     """Something of the user's that cannot be had, read or used; the message names it and says why."""
 
 
+class UsageError(DataError):
+    """Something that was asked for and is not to be had of any data; likewise."""
+
+
 def reason(error):
     """What an exception says, as the end of a sentence."""
+    if isinstance(error, DataError):  # begins with a name
+        return str(error)
     said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
     return said[0].lower() + said[1:]
 
@@ -39,14 +50,40 @@ def making(folder):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def held(folder):
+    """Keeps others who ask for a folder in this way from it until the block ends, on systems that can (not Windows).
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # some network file systems have no locks
+            pass
+        if not os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # who held it has removed it, and made it anew
+            raise BlockingIOError
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path, beside=None):
     """The path of a new, empty file beside `path`, which takes the place of `path` when the block ends well.
 
-    However else the block ends, the new file is removed and `path` is left as it was. A link is followed, and a file
-    that was there passes its permissions on. What goes wrong with the new file is said of `path`.
+    It is hidden, unless `beside` says how it is called. However else the block ends, it is removed and `path` is left
+    as it was. A link is followed, and a file that was there passes its permissions on. What goes wrong with the new
+    file is said of `path`.
     """
     path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    beside = beside or path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         beside.open("xb").close()
         yield beside

@@ -14,7 +14,7 @@ from fractions import Fraction
 import av
 
 from decoding import VideoError, VideoFile, is_cover
-from files import reason, replacing
+from files import UsageError, reason, replacing
 
 # Facts about the source's container or encoder that are not true of the new file.
 NOT_COPIED = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "alpha_mode"}
@@ -25,6 +25,8 @@ ORDINARY = {
     "location", "media_type", "hd_video", "gapless_playback", "compilation", "encoder", "timecode",
 }  # fmt: skip
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
+FASTEST_TIMECODE = 255  # frames per second: MP4 counts them in a byte
+HEVC = ("libx265", "hevc_nvenc")
 PRECISION = Fraction(1, 50000)  # seconds: of where the video begins on the clock of the sound
 SLACK = 10  # seconds by which packets of one time may lie apart in a file
 
@@ -54,7 +56,7 @@ def check(source, encoding, span, sound=True):
     """Finds out early whether `join` will do; returns what it will have to leave out or change, as phrases.
 
     Raises:
-        VideoError: the container does not take the video.
+        UsageError: the container does not take the video.
     """
     with _opened(source) as container:
         out = av.open(io.BytesIO(), "w", format=encoding.container.name, metadata_errors="surrogateescape")
@@ -62,29 +64,30 @@ def check(source, encoding, span, sound=True):
             _, _, notes = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
         except av.FFmpegError as error:
-            raise VideoError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
+            raise UsageError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
         finally:
             with contextlib.suppress(av.FFmpegError):  # some complain that there is nothing in it
                 out.close()
     return notes
 
 
-def join(target, source, encoding, parts, end, span, sound=True):
+def join(target, source, encoding, parts, end, span, sound=True, beside=None):
     """Writes the file, whole or not at all.
 
     Args:
         parts: `Parts`.
         end: when the last frame is no longer shown, in ticks of the encoding's time base.
         sound: whether to take the source's.
+        beside: what the file is called until it is whole; see `replacing`.
 
     Raises:
         VideoError: the disk or the container refuses; says why, not what.
     """
     try:
         with (
-            replacing(target) as beside,
+            replacing(target, beside) as new,
             _opened(source) as container,
-            av.open(str(beside), "w", format=encoding.container.name, metadata_errors="surrogateescape") as out,
+            av.open(str(new), "w", format=encoding.container.name, metadata_errors="surrogateescape") as out,
         ):
             video, others, _ = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
@@ -112,6 +115,8 @@ def _lay_out(out, container, source, encoding, span, sound):
         return video, others, notes
     meant = source.stream_of(container)
     video.metadata.update(_metadata(meant))
+    if encoding.rate > FASTEST_TIMECODE:
+        video.metadata.pop("timecode", None)
     video.disposition = meant.disposition
     out.metadata.update(_metadata(container))
     if encoding.container.name in ("mp4", "mov") and set(out.metadata) - ORDINARY:
@@ -120,10 +125,12 @@ def _lay_out(out, container, source, encoding, span, sound):
     for stream in container.streams:
         if stream is meant:
             continue
+        if stream.type == "data" and (container.chapters() or "timecode" in {**meant.metadata, **stream.metadata}):
+            continue  # MP4 has chapters and time codes in tracks, which the new file gets anew
         if stream.type == "audio" and not sound:
             left_out.append(_name(stream))
             continue
-        other, note = _stream_for(out, stream, encoding.container)
+        other, note = _stream_for(out, stream, encoding.container, source)
         if other:
             others[stream.index] = other
             other.out.metadata.update(_metadata(stream))
@@ -143,8 +150,10 @@ def _video_stream(out, encoding, shown):
     try:
         video = out.add_stream(encoding.codec, rate=encoding.rate)
     except ValueError as error:
-        raise VideoError(f"{encoding.container.name} does not take {encoding.codec}") from error
+        raise UsageError(f"{encoding.container.name} does not take {encoding.codec}") from error
     encoding.configure(video.codec_context)
+    if encoding.container.name in ("mp4", "mov") and video.codec_context.name in HEVC:
+        video.codec_context.codec_tag = "hvc1"  # Apple's players know no other
     video.time_base = encoding.time_base
     if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
         video.time_base /= math.ceil(encoding.time_base / PRECISION)
@@ -180,13 +189,13 @@ def _chapters(container, span):
     return kept
 
 
-def _stream_for(out, stream, kind):
+def _stream_for(out, stream, kind, source):
     """What carries a stream of the source over, or None, and what is to be said of it."""
     if stream.type == "video" and not is_cover(stream):
         return None, None
     if stream.type not in ("audio", "subtitle", "video", "attachment"):
         return None, None
-    if _takes(kind, stream):
+    if _takes(kind, stream, source):
         return _Copied(out.add_stream_from_template(stream, opaque=True)), None
     refused = f"{kind.name} does not take {_name(stream)}"
     if stream.type == "audio" and kind.audio and stream.codec_context:
@@ -196,12 +205,18 @@ def _stream_for(out, stream, kind):
     return None, f"{refused}: left out"
 
 
-def _takes(kind, stream):
+def _takes(kind, stream, source):
     """Whether a container takes a stream as it is: some say so and refuse it later, so it is tried."""
     try:
-        with av.open(io.BytesIO(), "w", format=kind.name) as out:
-            out.add_stream_from_template(stream, opaque=True)
+        with source.open() as again, av.open(io.BytesIO(), "w", format=kind.name) as out:
+            new = out.add_stream_from_template(stream, opaque=True)
             out.start_encoding()
+            if stream.type == "audio":  # some refuse it only when all is written
+                for packet in again.demux(again.streams[stream.index]):
+                    if packet.size:
+                        packet.stream = new
+                        out.mux(packet)
+                        break
     except (ValueError, av.FFmpegError):
         return False
     return True
@@ -211,7 +226,18 @@ def _is_text(stream):
     return stream.codec_context is not None and stream.codec_context.name in SUBTITLE_TEXT
 
 
-class _Copied:
+class _Carried:
+    """How a stream of the source gets into the new file: `packets` gives the new packets for one of the source's.
+
+    Attributes:
+        out: the new stream.
+        reached: the time of decoding of its last packet.
+    """
+
+    reached = -math.inf
+
+
+class _Copied(_Carried):
     """A stream whose packets are taken as they are."""
 
     def __init__(self, out):
@@ -224,7 +250,7 @@ class _Copied:
         return [packet]
 
 
-class _Heard:
+class _Heard(_Carried):
     """Sound that is encoded anew."""
 
     def __init__(self, out, stream, codec):
@@ -232,30 +258,53 @@ class _Heard:
         most = 2 if codec == "libmp3lame" else 8
         heard = stream.codec_context
         layout = heard.layout.name.replace("(side)", "") if heard.channels <= most else "stereo"
+        layout = layout if _knows_layout(codec, layout) else "stereo"
         rates = av.codec.Codec(codec, "w").audio_rates or [heard.sample_rate]
         rate = min(rates, key=lambda rate: (rate < heard.sample_rate, abs(rate - heard.sample_rate)))
         self.out = out.add_stream(codec, rate=rate, layout=layout)
         self.out.bit_rate = 96000 * len(av.AudioLayout(layout).channels)
-        self._resampler = None
+        self._resampler, self._heard = None, None
 
     def packets(self, packet):
         try:
             frames = self.source.decode(packet)
         except av.FFmpegError:
             return []
-        encoder = self.out.codec_context
-        if self._resampler is None:
-            form = (encoder.format, encoder.layout, encoder.sample_rate, encoder.frame_size or None)
-            self._resampler = av.AudioResampler(*form)
-        frames = [even for frame in frames for even in self._resampler.resample(frame)]
-        made = [new for frame in frames for new in self.out.encode(frame)]
+        made = [new for frame in frames for even in self._even(frame) for new in self.out.encode(even)]
         if packet is None:
-            made += [new for frame in self._resampler.resample(None) for new in self.out.encode(frame)]
+            made += [new for even in self._rest() for new in self.out.encode(even)]
             made += self.out.encode(None)
         return made
 
+    def _even(self, frame):
+        """Frames as the encoder wants them; in transport streams the kind of sound may change."""
+        heard = (frame.format.name, frame.layout.name, frame.sample_rate)
+        rest = self._rest() if heard != self._heard else []
+        if self._resampler is None:
+            encoder = self.out.codec_context
+            form = (encoder.format, encoder.layout, encoder.sample_rate, encoder.frame_size or None)
+            self._resampler, self._heard = av.AudioResampler(*form), heard
+        return rest + self._resampler.resample(frame)
 
-class _Read:
+    def _rest(self):
+        resampler, self._resampler = self._resampler, None
+        return resampler.resample(None) if resampler else []
+
+
+def _knows_layout(codec, layout):
+    encoder = av.CodecContext.create(codec, "w")
+    kind = av.codec.Codec(codec, "w")
+    encoder.format, encoder.layout = kind.audio_formats[0], layout
+    encoder.sample_rate = (kind.audio_rates or [48000])[0]
+    encoder.time_base = Fraction(1, encoder.sample_rate)
+    try:
+        encoder.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+class _Read(_Carried):
     """Subtitles of text that are encoded anew."""
 
     def __init__(self, out, stream, codec):
@@ -340,6 +389,10 @@ def _moved(other, packet, span):
         if new.duration:
             new.duration *= span.stretch
         new.stream = other.out
+        if new.dts is not None:
+            if new.dts < other.reached:
+                continue  # as in transport streams that were put together: no container takes it
+            other.reached = new.dts
         yield new
 
 

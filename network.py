@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from download import FAILURES, fetch, why
-from files import DataError, replacing
+from files import DataError, UsageError, replacing
 from sepconv import cuda_problem, sepconv
 
 TAPS = 51  # of every kernel
@@ -227,7 +227,7 @@ def _double_rows(half, rows):
     positions are computed in float32.
     """
     height, width = half.shape[2:]
-    position = rows * torch.tensor((height - 1) / (2 * height - 1), dtype=torch.float32, device=half.device)
+    position = rows.float() * ((height - 1) / (2 * height - 1))
     upper = position.long().clamp(max=height - 1)
     lower = (upper + 1).clamp(max=height - 1)
     share = (position - upper)[:, None, None]
@@ -255,9 +255,10 @@ def load_network(model="lf", weights="bundled", progress=None):
 
     Raises:
         WeightsError: the file cannot be had, read, or does not fit the network.
+        UsageError: an unknown model.
     """
     if model not in MODELS:
-        raise WeightsError(f"model {model!r} is not known: choose one of {', '.join(MODELS)}")
+        raise UsageError(f"model {model!r} is not known: choose one of {', '.join(MODELS)}")
     if weights == "bundled":
         return _network_from(Path(__file__).parent / "weights" / f"{model}.safetensors")
     if weights == "published":
@@ -412,18 +413,18 @@ class Interpolator:
 
     Raises:
         WeightsError, DeviceError: what was asked for is not to be had. A device is never quietly replaced.
-        ValueError: an unknown padding.
+        UsageError: a model, device, padding or precision of an unknown name.
     """
 
     def __init__(
         self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None
     ):
         if padding not in PADDINGS:
-            raise ValueError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
+            raise UsageError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = find_device(device)
         self.padding = padding
         if precision not in PRECISIONS:
-            raise DeviceError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
         self.precision = fast_precision(self.device, network) if precision == "auto" else precision
         self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
@@ -467,8 +468,9 @@ class Interpolator:
     def _between(self, one, two):
         channels = one.shape[1]
         if channels < 3:  # grey: the network sees three times the same
-            spread, gather = [0, 0, 0, *range(1, channels)], [0, *range(3, 2 + channels)]
-            return self._between(one[:, spread], two[:, spread])[:, gather]
+            three = (torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1) for frames in (one, two))
+            between = self._between(*three)
+            return torch.cat([between[:, :1], between[:, 3:]], dim=1)
         one, two = _swap_red_and_blue(one), _swap_red_and_blue(two)
         if channels == 3:
             return _swap_red_and_blue(self._run(one, two))
@@ -523,7 +525,7 @@ def _frames(one, two):
 
 def _swap_red_and_blue(frames):
     """RGB to BGR, in which the network was trained, and back; alpha stays where it is."""
-    return frames[:, [2, 1, 0, *range(3, frames.shape[1])]]
+    return torch.cat([frames[:, :3].flip(1), frames[:, 3:]], dim=1)  # a list of indices would be waited for on a GPU
 
 
 def _premultiply(frames):
@@ -550,9 +552,9 @@ def find_device(name):
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N") from error
+        raise UsageError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
         raise DeviceError(f"device {name!r} is not there: {found}; use --device cpu, or a CUDA build of PyTorch")

@@ -12,7 +12,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from files import DataError, reason, replacing
+from files import DataError, UsageError, reason, replacing
 
 
 class PictureError(DataError):
@@ -65,6 +65,11 @@ FORMATS = {
     ".tif": _Format("TIFF", deep=True),
     ".tiff": _Format("TIFF", deep=True),
 }
+
+
+def has_name_of_picture(path):
+    """Whether a file is called as pictures are, and not hidden, as the ._1.png is that macOS may leave beside 1.png."""
+    return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".")
 
 
 def read(path):
@@ -217,13 +222,14 @@ def check_target(path):
     """Says early what would keep `write` from writing there.
 
     Raises:
-        PictureError: as `check_place`, or an unknown extension.
+        PictureError: as `check_place`.
+        UsageError: an unknown extension.
     """
     path = Path(path)
     check_place(path)
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
-        raise PictureError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
+        raise UsageError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
 
 
 def check_place(path):

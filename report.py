@@ -17,6 +17,7 @@ from results import write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SCENES_IN_TEXT = 30  # up to so many scenes of a single method are listed one by one
+LEFT_OUT_SHOWN = 20  # the JSON file has them all
 SCENES_ON_PAGE = 48  # evenly spread over the larger benchmarks: their pictures would be many gigabytes
 THUMBNAIL = (240, 180)  # pixels
 ERROR_COLOURS = ((0, 0, 0), (60, 15, 110), (190, 50, 90), (250, 140, 20), (252, 255, 190))
@@ -47,10 +48,14 @@ def tables(results, benchmark):
         measured = len(results.of(subset))
         known = measured + sum(name == subset for name, _ in results.left_out)
         whole = max(benchmark.count or 0, known)
-        scenes = f"{measured} scenes" if measured == whole else f"{measured} of {whole} scenes"
+        scenes = _scenes(measured) if measured == whole else f"{measured} of {_scenes(whole)}"
         title = ", ".join(filter(None, (benchmark.title, subset, scenes)))
         made.append({"title": title, "columns": [METRICS[name].title for name in metrics], "rows": rows})
     return made
+
+
+def _scenes(count):
+    return "1 scene" if count == 1 else f"{count} scenes"
 
 
 def _cells(values, metrics):
@@ -71,12 +76,20 @@ def notes(results):
             label = f"{method['label']}{subset and f' ({subset})'}"
             finite = [scene[index]["psnr"] for scene in scenes if math.isfinite(scene[index]["psnr"])]
             if len(finite) < len(scenes):
-                others = f"; the others have {np.mean(finite):.2f} dB" if finite else ""
-                said.append(f"{label}: {len(scenes) - len(finite)} pictures are exact, their PSNR infinite{others}")
+                others = f", without them it is {np.mean(finite):.2f} dB" if finite else ""
+                said.append(f"{label}: the PSNR of exact pictures ({len(scenes) - len(finite)}) is infinite{others}")
             differences = [scene[index]["from_float32"] for scene in scenes if "from_float32" in scene[index]]
             if differences:
-                said.append(f"{label}: in no pixel more than {max(differences):.0f} levels from the picture in float32")
+                most = f"{max(differences):.0f} of 255 levels"
+                said.append(f"{label}: no pixel is more than {most} from the picture in float32")
     return said
+
+
+def left_out(results):
+    """What was left out and why, line by line, up to a number that one still reads."""
+    lines = [f"left out: {_name(*key)}: {why}" for key, why in results.left_out.items()]
+    more = [f"left out: {len(lines) - LEFT_OUT_SHOWN} more; --json names them all"]
+    return lines if len(lines) <= LEFT_OUT_SHOWN else lines[:LEFT_OUT_SHOWN] + more
 
 
 def text(results, benchmark):
@@ -171,10 +184,9 @@ class Page:
     def write(self, results, benchmark):
         """index.html; returns its path."""
         metrics = results.settings["metrics"]
-        left_out = [f"{_name(*key)}: {why}" for key, why in results.left_out.items()]
         data = {
             "tables": tables(results, benchmark),
-            "notes": notes(results) + [f"Left out: {line}" for line in left_out],
+            "notes": notes(results) + left_out(results),
             "methods": [method["label"] for method in self.methods],
             "metrics": [METRICS[name].title for name in metrics],
             "scenes": [

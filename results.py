@@ -36,8 +36,10 @@ class Results:
         self.left_out = {}
         self._saved = time.monotonic()
 
-    def load(self, resume):
+    def load(self, resume, triplets):
         """Takes what an earlier run has left in the file, if it is to be resumed and there is a file.
+
+        Scenes of the subsets at hand that are not among the `triplets` any more are dropped.
 
         Raises:
             BenchmarkError: there is one that is none of ours, or was measured otherwise; or it holds a run that is not
@@ -47,16 +49,16 @@ class Results:
             return
         try:
             content = json.loads(Path(self.path).read_text(encoding="utf-8"))
-            complete, settings = content["complete"], content["settings"]
-            scenes = {
-                (entry["subset"], entry["scene"]): [_map(float, values) for values in entry["values"]]
-                for entry in content["scenes"]
-            }
             known = content["format"] == FORMAT
+            if known:
+                complete, settings = content["complete"], dict(content["settings"])
+                scenes = {(entry["subset"], entry["scene"]): _values(entry, settings) for entry in content["scenes"]}
         except OSError as error:
             raise BenchmarkError(f"{self.path} cannot be read: {error.strerror.lower()}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BenchmarkError(f"{self.path} holds no results of this program: name another file") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BenchmarkError(
+                f"{self.path} is damaged, or holds no results of this program: remove it, or name another file"
+            ) from error
         if not known:
             raise BenchmarkError(f"{self.path} is in format {content['format']}; this version reads format {FORMAT}")
         if not resume:
@@ -66,7 +68,9 @@ class Results:
         for name, value in self.settings.items():
             if settings.get(name) != value:
                 raise BenchmarkError(f"{self.path} was measured otherwise, see {name!r} in it: name another file")
-        self.scenes = scenes
+        subsets = {triplet.subset for triplet in triplets}
+        present = {(triplet.subset, triplet.scene) for triplet in triplets}
+        self.scenes = {key: values for key, values in scenes.items() if key[0] not in subsets or key in present}
 
     def add(self, triplet, values):
         """`values`: a dict for each method. Saves now and then."""
@@ -139,9 +143,18 @@ def write(path, text):
     """
     try:
         with replacing(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+            beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be written: {error.strerror.lower()}") from error
+
+
+def _values(entry, settings):
+    """The values of a scene as a file has them; raises KeyError or ValueError where one is missing."""
+    values = [_map(float, measured) for measured in entry["values"]]
+    lacking = {name for measured in values for name in settings["metrics"] if measured[name] is None}
+    if len(values) != len(settings["methods"]) or not lacking <= set(settings["unavailable"]):
+        raise ValueError("values are missing")
+    return values
 
 
 def _map(function, values):

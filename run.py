@@ -29,8 +29,9 @@ import pictures
 import scenes
 import timing
 import video
-from command_line import add_network_options, exit_status, make_interpolator, note
+from command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
 from decoding import INPUT_RATE, exact_rate, seconds
+from files import UsageError
 from network import REACH
 
 IMAGES = Path(__file__).parent / "images"
@@ -47,7 +48,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Makes the frame halfway between two pictures, or a video with more frames.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     add_network_options(parser)
     parser.add_argument("--one", type=Path, default=IMAGES / "one.png", metavar="FILE", help="the first picture")
@@ -158,9 +159,9 @@ def add_video_options(parser):
     )
     videos.add_argument(
         "--duplicates",
-        choices=("keep", "redistribute"),
-        help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes "
-        "and for 24 frames in 30; otherwise copies stay",
+        choices=video.DUPLICATES,
+        help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes, "
+        "and make it even for 24 or 25 frames in 30 or 60; otherwise copies stay",
         **no_default,
     )
     videos.add_argument(
@@ -194,7 +195,7 @@ def add_video_options(parser):
 
 def _rate(text):
     try:
-        rate = exact_rate(Fraction(text))
+        rate = exact_rate(Fraction(text)).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
         rate = 0
     if not 0 < rate <= 10000:
@@ -227,24 +228,23 @@ def check_video_options(parser, options):
 
 def interpolate_video(options):
     wishes = {name: value for name, value in vars(options).items() if name in VIDEO_OPTIONS and name != "resume"}
-    network = make_interpolator(options)
+
+    def say(phrase):
+        with tqdm.external_write_mode(sys.stderr):  # not into a progress bar
+            note(options, phrase)
+
+    job = video.Job(options.video, options.out, video.Wishes(**wishes), say)
+    network = make_interpolator(options)  # which takes seconds: after all that can be refused at once
     recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {network.precision}"
-    with tqdm(unit=" frames", leave=False, disable=options.quiet or not sys.stderr.isatty()) as bar:
+    with tqdm(unit=" frames", leave=False, disable=not shows_progress(options)) as bar:
 
         def progress(done, expected):
-            if not bar.n:  # what an earlier run did is not counted for the speed
+            if not bar.n:  # what an earlier run did is there already, and not counted for the speed
                 bar.initial = bar.n = done - 1
             bar.total = expected
             bar.update(done - bar.n)
 
-        def say(phrase):
-            bar.clear()
-            note(options, phrase)
-
-        video.interpolate(
-            options.video, options.out, network.between, network.device, video.Wishes(**wishes), "resume" in options,
-            recipe, say, progress,
-        )  # fmt: skip
+        job.run(network.between, network.device, "resume" in options, recipe, progress)
     print(options.out)
 
 
@@ -252,7 +252,7 @@ def interpolate_pair(options):
     pictures.check_target(options.out)
     for path in (options.one, options.two):
         if os.path.exists(options.out) and os.path.exists(path) and os.path.samefile(path, options.out):
-            raise pictures.PictureError(f"--out {options.out} is one of the inputs: it would be lost")
+            raise UsageError(f"--out {options.out} is one of the inputs: it would be lost")
     paths = (options.one, options.two)
     originals = [pictures.read(path) for path in paths]
     if originals[0].size != originals[1].size:

@@ -17,9 +17,9 @@ COPY = 2  # levels by which no block of a copy differs from the original: what a
 BLOCK = 16  # pixels
 
 
-def thumbnail(luma):
-    """(H, W), uint8 or uint16, to means of blocks in levels of 255; float32."""
-    levels = luma.astype(np.float32) if luma.dtype == np.uint8 else luma / np.float32(257)
+def thumbnail(luma, bits=8):
+    """(H, W), uint8 or uint16 of so many bits, to means of blocks in levels of 255; float32."""
+    levels = luma / np.float32(_level(bits))
     for axis, parts in enumerate(THUMBNAIL):
         size = luma.shape[axis]
         starts = np.arange(min(parts, size)) * size // min(parts, size)
@@ -27,6 +27,11 @@ def thumbnail(luma):
         counts = np.diff(np.append(starts, size)).astype(np.float32)
         levels = sums / (counts[:, None] if axis == 0 else counts)
     return levels
+
+
+def _level(bits):
+    """What is a level of 255 in samples of so many bits."""
+    return (2**bits - 1) / 255
 
 
 def cut_score(around):
@@ -57,10 +62,9 @@ def _difference(one, two):
     return float(np.abs(one - two).mean())
 
 
-def is_copy(one, two):
+def is_copy(one, two, bits=8):
     """Whether two frames' luma, (H, W), is the same but for what a codec does to it."""
-    levels = 1 if one.dtype == np.uint8 else 257
-    difference = np.abs(one.astype(np.float32) - two) / levels
+    difference = np.abs(one.astype(np.float32) - two) / np.float32(_level(bits))
     blocks = difference
     for axis in (0, 1):
         starts = np.arange(0, difference.shape[axis], BLOCK)

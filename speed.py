@@ -5,6 +5,7 @@
     python speed.py --memory 1920x1080   seconds and peak memory of one pair in a process of its own
     python speed.py --gpu                the op against naive kernels, and the network, on an NVIDIA GPU
     python speed.py --resources          registers and shared memory of the CUDA kernels; needs no GPU
+    python speed.py --video 640x360      frames per second of a video, and what limits them; on a GPU if there is one
     python speed.py --training           samples per second of training, and where the time of a step goes
 
 Times are medians of interleaved runs; what counts is the ratio to a baseline of the same run, since machines differ
@@ -32,9 +33,10 @@ import torch
 from torch.autograd.profiler import profile
 
 import speed_cuda
+import speed_video
 from batches import Batches
 from clips import Footage
-from command_line import exit_status
+from command_line import Help, exit_status
 from network import MODELS, PRECISIONS, TAPS, Interpolator
 from ranks import Ranks
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
@@ -58,13 +60,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="speed.py",
         description="Measures the op and the network on this machine.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--breakdown", action="store_true", help="where the time of one 640x480 pair goes")
     what.add_argument("--memory", type=size, metavar="WxH", help="seconds and peak memory of one pair of this size")
     what.add_argument("--gpu", action="store_true", help="the op and the network on an NVIDIA GPU")
     what.add_argument("--resources", action="store_true", help="registers and shared memory of the CUDA kernels")
+    what.add_argument(
+        "--video", type=size, metavar="WxH", help="twice the frames of a video of this size, and its parts"
+    )
     what.add_argument("--training", action="store_true", help="where the time of a step of training goes")
     parser.add_argument("--model", choices=MODELS, default="l1", help="for all but the op alone")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for all but the op alone")
@@ -72,6 +77,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.memory and not importlib.util.find_spec("resource"):
         parser.error("--memory is not available on Windows")
+    if options.video and any(side % 2 for side in options.video):
+        parser.error("--video needs an even width and height")
     if options.training and options.precision == "auto":
         parser.error("--training needs a --precision with a name: float32, bfloat16 or float16")
     if options.runs < 1:
@@ -90,11 +97,13 @@ def measure(options):
         speed_cuda.print_resources()
         return
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells its story on standard error
-    print(machine())
+    print(speed_cuda.machine() if options.video and torch.cuda.is_available() else machine())
     if options.breakdown:
         print_breakdown(options)
     elif options.memory:
         print_memory(options)
+    elif options.video:
+        speed_video.print_video(options)
     elif options.training:
         print_training(options)
     else:

@@ -5,10 +5,11 @@ lie on a grid of halves, quarters, eighths or sixteenths of the time between two
 the nearest eighth is taken: it is never off by more than a sixteenth of that time.
 """
 
+import bisect
 import collections
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from decoding import Frame
@@ -17,6 +18,10 @@ FACTORS = (2, 4, 8, 16)
 GRID = 8  # parts of the time between two frames, for moments that lie on no grid of up to the largest factor
 FINE_GRID = 16  # likewise, where motion is spread over copies: thirds and sixths are to be even
 LONGEST_RUN = 3  # copies of a frame, itself included, that motion may be computed across
+# How often each frame of a film is shown, over and over, where copies bring it to a rate of television or of screens:
+# of 25 frames per second to 60 and 30, of 24 to 30 and 60. Each begins so that it can be told from itself, shifted.
+CADENCES = ([2, 2, 3, 2, 3], [1, 1, 1, 1, 2], [1, 1, 1, 2], [2, 3])
+LONGEST_CADENCE = max(map(len, CADENCES))
 CONTEXT = LONGEST_RUN  # frames on either side by which a cut is told from motion: there one is that is no copy
 
 
@@ -40,13 +45,18 @@ class Instant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Neighbouring frames, and when the source shows a frame from one up to two, copies of one included.
+    """Frames between which there is motion, and when.
 
-    `times` ends with the time of two or, after the last frame, with the end of the video.
+    Attributes:
+        one, two: frames of the source; two is None after the last.
+        span: when the motion begins at one, and when it arrives at two; after the last frame, the end of the video.
+        times: of the frames of the source that are shown meanwhile, and of the next.
+        is_cut: whether there is none, but a change of scene.
     """
 
     one: Frame
     two: Frame | None
+    span: tuple
     times: tuple
     is_cut: bool = False
 
@@ -60,9 +70,41 @@ def pairs(frames, last, is_cut=None, is_copy=None):
         is_cut: asked with two neighbours in the middle of `CONTEXT` more on either side (None where there are no more)
             whether the scene changes between the two.
         is_copy: asked with two neighbours whether they show the same; if given, copies of a frame, up to three in a
-            row, become one `Pair`.
+            row, become one `Pair`, and where copies come in the rhythm of a film at a rate of television, that film's
+            frames follow one another evenly.
     """
-    pending = []  # the frames of the pair so far: one, and its copies
+    runs = _runs(frames, last, is_cut, is_copy)
+    for run, following in itertools.pairwise(itertools.chain(_evened(runs) if is_copy else runs, [None])):
+        end = following.begin if following else run.times[-1]
+        yield Pair(run.one, following and following.one, (run.begin, end), run.times, run.is_cut)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A frame and its copies.
+
+    Attributes:
+        times: of each, and of what follows or, after the last, of the end of the video.
+        begin: when motion from it begins.
+        is_cut: whether the scene changes after it.
+        is_still: whether it is one of so many copies that nothing moves.
+    """
+
+    one: Frame
+    times: tuple
+    begin: Fraction
+    is_cut: bool = False
+    is_still: bool = False
+
+    @property
+    def length(self):
+        """By which a cadence is known: of how many frames it is; 0 at its end."""
+        return 0 if self.is_cut or self.is_still else len(self.times) - 1
+
+
+def _runs(frames, last, is_cut, is_copy):
+    """Yields each `_Run`; without `is_copy`, every frame is one."""
+    pending = []  # one, and its copies
     is_still = False
     for around in _surroundings(frames):
         one, two = around[CONTEXT : CONTEXT + 2]
@@ -72,13 +114,39 @@ def pairs(frames, last, is_cut=None, is_copy=None):
         if copies and not is_still and len(pending) < LONGEST_RUN:
             continue
         is_still = copies
+        times = (*(frame.time for frame in pending), two.time if two else one.time + last)
         if copies:  # a run that is longer stands still: it has no motion to spread
-            for frame, following in zip(pending, [*pending[1:], two], strict=True):
-                yield Pair(frame, following, (frame.time, following.time))
+            for frame, *shown in zip(pending, times, times[1:], strict=False):
+                yield _Run(frame, tuple(shown), frame.time, is_still=True)
         else:
-            end = two.time if two else one.time + last
-            yield Pair(pending[0], two, (*(frame.time for frame in pending), end), cut)
+            yield _Run(pending[0], times, times[0], cut)
         pending = []
+
+
+def _evened(runs):
+    """The same runs; in a cadence that is there twice in a row, each begins as much after the one before as all do."""
+    runs = iter(runs)
+    before, coming = collections.deque(maxlen=LONGEST_CADENCE), collections.deque()
+    while True:
+        coming.extend(itertools.islice(runs, 2 * LONGEST_CADENCE - len(coming)))
+        if not coming:
+            return
+        block = [coming.popleft() for _ in range(_cadence(list(before), [run.length for run in coming]))]
+        before.extend(run.length for run in block)
+        times = [time for run in block for time in run.times[:-1]] + [block[-1].times[-1]]
+        begins = [times[0] + (times[-1] - times[0]) * Fraction(number, len(block)) for number in range(len(block) + 1)]
+        for run, (begin, end) in zip(block, itertools.pairwise(begins), strict=True):
+            shown = times[bisect.bisect_right(times, begin) - 1 : bisect.bisect_left(times, end) + 1]
+            yield replace(run, begin=begin, times=tuple(shown))
+
+
+def _cadence(before, coming):
+    """How many of the coming lengths make a cadence that is also that of those before, or of those after; else 1."""
+    for cadence in CADENCES:
+        count = len(cadence)
+        if coming[:count] == cadence and cadence in (before[-count:], coming[count : 2 * count]):
+            return count
+    return 1
 
 
 def _surroundings(frames):
@@ -96,26 +164,28 @@ def multiplied(pairs, factor):
         for start, end in itertools.pairwise(pair.times):
             for step in range(factor):
                 time = start + (end - start) * Fraction(step, factor)
-                yield _instant(pair, time, start)
+                if pair.span[0] <= time < pair.span[1]:
+                    yield _instant(pair, time, start)
 
 
 def resampled(pairs, rate):
     """Yields instants at a constant rate, from the first frame of the source to its end."""
     tick = None
     for pair in pairs:
-        for start, end in itertools.pairwise(pair.times):
+        for base, following in itertools.pairwise(pair.times):
+            start, end = max(base, pair.span[0]), min(following, pair.span[1])
             tick = math.ceil(start * rate) if tick is None else tick
             while tick / rate < end:
                 if tick / rate >= start:
-                    yield _instant(pair, tick / rate, start)
+                    yield _instant(pair, tick / rate, base)
                 tick += 1
 
 
 def _instant(pair, time, base):
     if pair.two is None:
         return Instant(time, pair.one, None, Fraction(0), base)
-    share = (time - pair.one.time) / (pair.two.time - pair.one.time)
-    share = on_grid(share, GRID if len(pair.times) == 2 else FINE_GRID)
+    start, end = pair.span
+    share = on_grid((time - start) / (end - start), GRID if pair.times == pair.span else FINE_GRID)
     if pair.is_cut:  # nothing is morphed: the nearer one is shown
         share = Fraction(share > Fraction(1, 2))
     return Instant(time, pair.one, pair.two, share, base)

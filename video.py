@@ -12,6 +12,7 @@ does not grow with the length of the video. This file ties together what the oth
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -27,10 +28,16 @@ import joining
 import scenes
 import timing
 from decoding import VideoError, open_source
-from files import reason, replacing
+from files import UsageError, held, reason, replacing
+from pictures import PictureError
 from threads import Behind, ahead
 
-STATE = "state.json"
+DUPLICATES = ("keep", "redistribute")
+# In the folder of the parts, besides those:
+STATE = "state.json"  # what they are parts of
+JOINED = "joined"  # the new video, until it is whole
+SHOWN = "shown"  # says that the file for looking at is one of ours
+LARGEST = 2**31 - 1  # that FFmpeg's fractions hold
 QUEUE = 4  # frames that are decoded, or wait to be encoded, beyond the one at hand
 
 
@@ -65,6 +72,12 @@ class Wishes:
     preset: str | None = None
     pixel_format: str | None = None
 
+    def __post_init__(self):
+        if self.factor not in timing.FACTORS:
+            raise UsageError(f"factor is {self.factor}, expected one of {', '.join(map(str, timing.FACTORS))}")
+        if self.duplicates not in DUPLICATES:
+            raise UsageError(f"duplicates is {self.duplicates!r}, expected one of {', '.join(DUPLICATES)}")
+
 
 def interpolate(
     path, target, between, device="cpu", wishes=Wishes(), resume=False, recipe="", note=print, progress=None,
@@ -80,32 +93,31 @@ def interpolate(
         resume: go on where an earlier call with the same arguments was broken off.
         recipe: what `between` is, in words; a run that is resumed must have the same.
         note: called with a phrase that the user should know.
-        progress: called with (frames of the source that are done, of how many, new frames so far).
+        progress: called with (frames of the new video so far, about how many there will be) for each that is made now.
         part_frames: in each part; see encoding.py.
 
     Raises:
         VideoError, PictureError: the source or the target is not to be had. What was finished is kept beside the
             target, in a folder with .partial in its name.
+        UsageError: something is wished for that is not to be had.
         KeyboardInterrupt: likewise; and if there is something to look at, in a file with .partial in its name.
     """
-    job = Job(Path(path), Path(target), wishes, note, part_frames)
-    job.begin(resume, recipe)
-    try:
-        job.render(Renderer(job.source, job.layout, between, device), progress)
-    except KeyboardInterrupt:
-        job.show()
-        raise
-    except Exception:
-        job.leave()
-        raise
-    job.finish()
+    Job(path, target, wishes, note, part_frames).run(between, device, resume, recipe, progress)
 
 
 class Job:
-    """One call of `interpolate`: what is wanted, from what, where it goes, and how far it has come."""
+    """A new video to be made: what is wanted, from what, where it goes, and how far it has come.
 
-    def __init__(self, path, target, wishes, note, part_frames):
+    `interpolate` in two steps, for those to whom `between` is expensive: what can be refused is refused by the first.
+    """
+
+    def __init__(self, path, target, wishes=Wishes(), note=print, part_frames=encoding.PART_FRAMES):
+        path, target = Path(path), Path(target)
+        if target.name in ("", ".."):
+            target = Path(os.path.abspath(target))
         self.target = target
+        self.work = target.with_name(f"{target.name}.partial")
+        self.partial = target.with_name(f"{target.stem}.partial{target.suffix}")
         self.wishes = wishes
         self.note = note
         self.part_frames = part_frames
@@ -113,12 +125,35 @@ class Job:
         self.stretch = wishes.factor if wishes.slow_motion else 1
         self._check_target(path)
         self.source = open_source(path, wishes.input_rate, wishes.deinterlace)
-        if self.source.interlaced:
-            doing = "its frames are deinterlaced" if wishes.deinterlace else "its frames are taken as they are"
-            note(f"{path} is interlaced: {doing}")
-        self.work = target.with_name(f"{target.name}.partial")
-        self.partial = target.with_name(f"{target.stem}.partial{target.suffix}")
+        self._noted_interlaced = False
+        self._note_interlaced()
         self.began = self.ended = self.reached = None  # in seconds from the source's first frame, once that is known
+        if self.to_pictures:
+            self.layout = self.encoding = encoding.picture_layout(target, self.source)
+        else:
+            self.encoding = self._encoding()
+            self.layout = self.encoding.layout
+        self.parts = None
+
+    def run(self, between, device="cpu", resume=False, recipe="", progress=None):
+        """Makes it; see `interpolate`."""
+        made = not self.work.parent.exists()  # as for frames/%05d.png, where there is no folder frames
+        try:
+            with self._held():
+                self._begin(resume, recipe)
+                try:
+                    self._render(Renderer(self.source, self.layout, between, device), progress)
+                except KeyboardInterrupt:
+                    self._show()
+                    raise
+                except Exception:
+                    self._leave()
+                    raise
+                self._finish()
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # there is something in it
+                    self.work.parent.rmdir()
 
     def _check_target(self, path):
         """Says early what would keep the target from being written."""
@@ -131,15 +166,20 @@ class Job:
         if not os.access(folder, os.W_OK):
             raise VideoError(f"{target} cannot be written: no permission to write to {target.parent}")
         if target.exists() and path.exists() and os.path.samefile(path, target):
-            raise VideoError(f"{target} is the input: it would be lost")
+            raise UsageError(f"{target} is the input: it would be lost")
+        if self.partial.exists() and path.exists() and os.path.samefile(path, self.partial):
+            raise UsageError(f"{path} has the name of what a broken-off run leaves of {target}: rename it")
         if encoding.is_pattern(target) and target.parent.is_dir() and encoding.present(target):
             raise VideoError(f"there are pictures that match {target}: remove them, or choose another name")
         if target.exists() and not target.is_dir() and (self.to_pictures or not target.is_file()):
             raise VideoError(f"{target} is there, and neither a folder nor a video: choose another name")
         if target.is_dir() and any(target.iterdir()):
             raise VideoError(f"{target} is a folder that is not empty: choose another name")
-        if self.to_pictures and (self.wishes.codec or self.wishes.crf is not None or self.wishes.pixel_format):
-            raise VideoError(f"{target} is for pictures, which have no codec")
+        if self.to_pictures and any(
+            wish is not None
+            for wish in (self.wishes.codec, self.wishes.crf, self.wishes.preset, self.wishes.pixel_format)
+        ):
+            raise UsageError(f"{target} is for pictures, which have no codec")
 
     @property
     def rate(self):
@@ -157,25 +197,42 @@ class Job:
             return round(length * share * self.wishes.rate)
         return round(self.source.count * self.wishes.factor * share)
 
-    def begin(self, resume, recipe):
-        """Chooses the encoding, and finds what an earlier run left.
+    @contextlib.contextmanager
+    def _held(self):
+        """The folder of the parts is there, and nobody else works in it."""
+        in_the_way = VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
+        try:
+            self.work.mkdir(parents=encoding.is_pattern(self.target), exist_ok=True)
+        except FileExistsError as error:
+            raise in_the_way from error
+        except OSError as error:
+            raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.work))
+            except (BlockingIOError, FileNotFoundError) as error:
+                raise VideoError(f"another run is making {self.target} at this moment: wait for it") from error
+            others = [
+                file for file in self.work.iterdir() if not file.match(".*.part")
+            ]  # that is a state, half written
+            if others and not (self.work / STATE).exists():
+                raise in_the_way
+            yield
+
+    def _begin(self, resume, recipe):
+        """Finds what an earlier run left.
 
         Raises:
-            VideoError: there is no such encoding, or the earlier run was another one.
+            VideoError: it was another one.
         """
-        if self.to_pictures:
-            self.layout = chosen = encoding.picture_layout(self.target, self.source)
-        else:
-            chosen = self.encoding = self._encoding()
-            self.layout = chosen.layout
         path = self.source.path
-        stat = path.stat() if path.is_file() else None
+        files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self.source.files]
         self._claim(
             {
                 "source": str(path.resolve()),
-                "source's size and time": [stat.st_size, stat.st_mtime_ns] if stat else None,
+                "source's content": hashlib.sha256(repr(files).encode(errors="surrogateescape")).hexdigest(),
                 "wishes": {name: str(value) for name, value in asdict(self.wishes).items()},
-                "encoding": repr(chosen),
+                "encoding": repr(self.encoding),
                 "length of parts": self.part_frames,
                 "network": recipe,
             },
@@ -193,8 +250,11 @@ class Job:
         if rate is None and self.target.suffix.lower() == ".avi":
             raise VideoError(f"{source.path} has a rate that varies, which avi cannot hold: use mp4 or mkv, or --fps")
         time_base = 1 / rate if rate else source.time_base * self.stretch / wishes.factor
+        if time_base.denominator > LARGEST:
+            time_base = Fraction(1, 1_000_000)
+        average = source.count * wishes.factor / (source.length * self.stretch)
         chosen, notes = encoding.choose(
-            self.target, source, time_base, rate or source.count * wishes.factor / (source.length * self.stretch),
+            self.target, source, time_base, rate or average.limit_denominator(1001),
             wishes.codec, wishes.crf, wishes.preset, wishes.pixel_format,
         )  # fmt: skip
         notes += joining.check(source, chosen, self._span(), sound=not wishes.slow_motion)
@@ -203,8 +263,9 @@ class Job:
         return chosen
 
     def _claim(self, state, resume):
-        """Makes the folder of the parts, or takes that of an earlier run."""
+        """Clears the folder of the parts, or takes what an earlier run left there."""
         file = self.work / STATE
+        (self.work / JOINED).unlink(missing_ok=True)  # a kill may have left it
         if resume and file.exists():
             try:
                 earlier = json.loads(file.read_text())
@@ -216,19 +277,26 @@ class Job:
                         f"the unfinished run in {self.work} had another {name}: start over without --resume"
                     )
             return
-        if self.work.exists() and not file.exists() and any(self.work.iterdir()):
-            raise VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=encoding.is_pattern(self.target))
-        with replacing(file) as beside:
-            beside.write_text(json.dumps(state, indent=1))
+        if (self.work / SHOWN).exists():
+            self.partial.unlink(missing_ok=True)
+        left = [other for other in self.work.iterdir() if other != file]
+        for other in left:
+            other.unlink()
+        if any(other.name[0] != "." and other.name != SHOWN for other in left):
+            self.note(f"what an earlier run had finished of {self.target} was dropped: --resume would have kept it")
+        try:
+            with replacing(file) as beside:
+                beside.write_text(json.dumps(state, indent=1))
+        except OSError as error:
+            self._leave()
+            raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
 
-    def render(self, renderer, progress=None):
+    def _render(self, renderer, progress=None):
         """Computes and encodes every frame that is not there yet."""
         wishes, source = self.wishes, self.source
         start = wishes.start or Fraction(0)
         frames = ahead(_looked_at(source.frames(start), wishes.scene_threshold), QUEUE)
-        copies = None if wishes.duplicates == "keep" else lambda one, two: scenes.is_copy(one.luma, two.luma)
+        copies = None if wishes.duplicates == "keep" else lambda one, two: two.is_copy_of(one)
         pairs = timing.pairs(frames, source.last, self._is_cut, copies)
         plan = timing.resampled(pairs, wishes.rate) if wishes.rate else timing.multiplied(pairs, wishes.factor)
         number = 0
@@ -237,7 +305,7 @@ class Job:
                 if instant.base < start:
                     continue
                 if wishes.end is not None and instant.base >= wishes.end:
-                    self.ended = instant.base
+                    self.ended = instant.time  # where the next piece begins
                     break
                 if self.began is None:
                     self.began = instant.time
@@ -245,16 +313,25 @@ class Job:
                     self.reached = instant.time
                 else:
                     encoder.put(renderer.planes(instant), instant.time)
+                    if progress:
+                        progress(number + 1, self.expected)
                 number += 1
-                if progress:
-                    progress(number, self.expected)
         if not number:
             raise VideoError(f"{source.path} has no frame between the start and the end that were asked for")
-        self.parts.close()
-        if number == 2 and instant.one.time == 0:
+        with self._writing():
+            self.parts.close()
+        if source.count == 1:
             self.note(f"{source.path} has one frame: there is nothing between")
+        self._note_interlaced()
         if source.lost:
             self.note(f"{source.path} is damaged: {source.lost} of {source.count} frames were lost")
+
+    def _note_interlaced(self):
+        """In some files only later frames are."""
+        if self.source.interlaced and not self._noted_interlaced:
+            doing = "its frames are deinterlaced" if self.wishes.deinterlace else "its frames are taken as they are"
+            self.note(f"{self.source.path} is interlaced: {doing}")
+            self._noted_interlaced = True
 
     def _is_cut(self, around):
         if self.wishes.scene_threshold is None:
@@ -263,17 +340,20 @@ class Job:
 
     def _write(self, planes, time):
         planes = planes.arrays() if isinstance(planes, _OnItsWay) else planes
-        try:
+        with self._writing():
             self.parts.write(planes, None if self.to_pictures else self._tick(time))
-        except OSError as error:
-            raise self._kept(error) from error
         self.reached = time
 
-    def _kept(self, error):
-        """What is said when the target cannot be written, as on a full disk."""
-        return VideoError(
-            f"{self.target} cannot be written: {reason(error)}; what is finished stays in {self.work} for --resume"
-        )
+    @contextlib.contextmanager
+    def _writing(self):
+        """What goes wrong with the target, as on a full disk, is said of it, and what is left for --resume."""
+        try:
+            yield
+        except (PictureError, OSError) as error:
+            self._leave()
+            kept = f"; what is finished stays in {self.work} for --resume" if self.parts.done else ""
+            cause = error.__cause__ if type(error) is PictureError else error  # else the name would stand there twice
+            raise VideoError(f"{self.target} cannot be written: {reason(cause)}{kept}") from error
 
     def _tick(self, time):
         return round((time - self.began) * self.stretch / self.encoding.time_base)
@@ -290,40 +370,48 @@ class Job:
     def _end(self):
         return None if self.ended is None else self.source.origin + self.ended
 
-    def show(self):
+    def _show(self):
         """Makes what is finished something to look at, under a name of its own."""
-        if self.reached is None or self.to_pictures:
+        if self.reached is None:
+            return
+        if self.to_pictures:
+            self.note(f"{self.parts.done} pictures are in {self.work}; --resume goes on from there")
+            return
+        goes_on = f"--resume goes on after {self.parts.done} frames"
+        if self.partial.exists() and not (self.work / SHOWN).exists():
+            self.note(f"{self.partial} is there, and not ours: what is finished is not shown; {goes_on}")
             return
         self.ended = self.reached
-        self.parts.close()
         try:
+            (self.work / SHOWN).touch()
+            self.parts.close()
             self._join(self.partial)
-        except VideoError as error:
-            self.note(f"{self.partial} cannot be written: {error}; --resume goes on all the same")
+        except (VideoError, OSError) as error:
+            self.note(f"{self.partial} cannot be written: {reason(error)}; {goes_on}")
             return
-        self.note(f"what is finished can be seen in {self.partial}; --resume goes on from there")
+        self.note(f"what is finished can be seen in {self.partial}; {goes_on}")
 
-    def leave(self):
+    def _leave(self):
         """After an error: nothing stays behind that is of no use to a later run."""
-        if not self.parts.done:
+        if not (self.parts and self.parts.done):
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def finish(self):
+    def _finish(self):
         """Puts the target in its place."""
-        try:
+        with self._writing():
             if self.to_pictures:
                 self.parts.move(self.target)
             else:
                 self._join(self.target)
-                self.partial.unlink(missing_ok=True)
-        except (VideoError, OSError) as error:
-            raise self._kept(error) from error
+                if (self.work / SHOWN).exists():
+                    self.partial.unlink(missing_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _join(self, path):
         ended = self.source.length if self.ended is None else self.ended
         sound = not self.wishes.slow_motion
-        joining.join(path, self.source, self.encoding, self.parts, self._tick(ended), self._span(), sound)
+        beside = None if path.is_symlink() else self.work / JOINED  # a link may lead to another disk
+        joining.join(path, self.source, self.encoding, self.parts, self._tick(ended), self._span(), sound, beside)
 
 
 def _looked_at(frames, scene_threshold):
@@ -348,20 +436,22 @@ class Renderer:
         self.layout = layout
         self.between = between
         self.device = torch.device(device)
-        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        # A stream for each way: a frame that comes must not wait for one that goes, which waits for the network.
+        on_gpu = self.device.type == "cuda"
+        self._up, self._down = (torch.cuda.Stream(self.device) if on_gpu else None for _ in range(2))
         self._rgb = {}  # of the frames of the pair at hand: each is converted once
         self._pair = None
 
     def planes(self, instant):
         """The planes of an `Instant`, as arrays or `_OnItsWay` from a GPU."""
         one, two, share = instant.one, instant.two, instant.share
+        self._rgb = {frame: rgb for frame, rgb in self._rgb.items() if frame in (one, two)}
         if share == 0 or one.same_as(two):
             return self._original(one)
         if share == 1:
             return self._original(two)
         if self._pair != (one, two):
             self._pair, self._known = (one, two), {}
-            self._rgb = {frame: rgb for frame, rgb in self._rgb.items() if frame in self._pair}
         frames = timing.between(self._to_rgb(one), self._to_rgb(two), share, self._halfway, self._known)
         return self._from_rgb(frames)
 
@@ -385,16 +475,16 @@ class Renderer:
             alpha = frames[:, 3:]
             frames = frames[:, :3] * alpha + (1 - alpha)  # on white, as pictures are put
         planes = self.layout.from_rgb(frames, self.source.height, self.source.width)
-        return _OnItsWay(planes, self._copies) if self._copies else [plane.numpy() for plane in planes]
+        return _OnItsWay(planes, self._down) if self._down else [plane.numpy() for plane in planes]
 
     def _upload(self, plane):
         plane = torch.from_numpy(np.ascontiguousarray(plane))
-        if not self._copies:
+        if not self._up:
             return plane
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(self._up):
             there = plane.pin_memory().to(self.device, non_blocking=True)
         now = torch.cuda.current_stream(self.device)
-        now.wait_stream(self._copies)
+        now.wait_stream(self._up)
         there.record_stream(now)
         return there
 

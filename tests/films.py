@@ -44,7 +44,7 @@ def make(
     Args:
         frames: lists of planes.
         times: of the frames, in units of time_base; by default one after the other at the rate.
-        sound: names of codecs, one for each track.
+        sound: names of codecs, one for each track, with a layout if it is not stereo, as in "flac 5.1".
         subtitles: [(start, end, text)] in seconds.
         configure: called with the video's stream; mark: with each frame.
     """
@@ -60,7 +60,8 @@ def make(
             configure(video)
         tracks = []
         for number, name in enumerate(sound):
-            track = out.add_stream(name, rate=48000, layout="stereo")
+            codec, _, layout = name.partition(" ")
+            track = out.add_stream(codec, rate=48000, layout=layout or "stereo")
             track.metadata["language"] = ("eng", "deu", "fra")[number]
             tracks.append(track)
         text = None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import benchmark
 import datasets
@@ -73,10 +74,15 @@ def run(capsys):
     return run
 
 
-def rows(table):
-    """The rows of a table in text: label -> numbers."""
+def table_rows(table):
+    """The rows of tables in text: pairs of label and numbers."""
     found = re.findall(r"^(\S.*?)((?:\s{2,}(?:[-\d.]+|inf|n/a))+)$", table, re.M)
-    return {label: [float(cell) for cell in cells.split() if cell != "n/a"] for label, cells in found}
+    return [(label, [float(cell) for cell in cells.split() if cell != "n/a"]) for label, cells in found]
+
+
+def rows(table):
+    """The same by their labels."""
+    return dict(table_rows(table))
 
 
 # --- The benchmarks ---
@@ -95,7 +101,7 @@ def test_middlebury_in_both_layouts(scenes, run):
     assert list(table)[:12] == list(middlebury.SCENES)
     assert table["average"][0] == pytest.approx(np.mean([table[scene][0] for scene in middlebury.SCENES]), abs=0.01)
     assert table["published: l1, improved padding [1]"] == [35.85, 0.959]
-    assert table["published: SepConv-lf [2]"] == [2.44]
+    assert table["published: SepConv-lf [3]"] == [2.44]
     assert "Middlebury, 12 scenes" in flat[1]
 
 
@@ -118,7 +124,7 @@ def test_middlebury_is_middlebury(scenes, run):
     assert "Middlebury, 11 of 12 scenes" in out
     assert err == (
         f"left out: Venus: {venus} is not the benchmark's frame: its pixels differ (for frames of your own: "
-        "--triplets)\nerror: 1 of 12 scenes were left out\n"
+        "--triplets)\nerror: left out: 1 of 12 scenes\n"
     )
 
 
@@ -221,20 +227,41 @@ def test_subsets_are_averaged_apart(trees, run):
     assert (status, err) == (0, "")
     titles = re.findall(r"^SNU-FILM, .*?(?=  )", out, re.M)
     assert titles == [f"SNU-FILM, {level}, 1 of 310 scenes" for level in ("easy", "medium", "hard", "extreme")]
-    assert re.findall(r"published: SepConv \[1\] +([\d.]+)", out) == ["39.41", "34.97", "29.36", "24.31"]
+    assert [values for label, values in table_rows(out) if label.startswith("published: ")] == [
+        [39.41, 0.99], [34.97, 0.9762], [29.36, 0.9253], [24.31, 0.8448],
+    ]  # fmt: skip
     status, out, _ = run("--snu-film", trees[0] / "snu", "--method", "average", "--subset", "hard")
     assert re.findall(r"^SNU-FILM, (\w+)", out, re.M) == ["hard"]
+    (trees[0] / "snu" / "test" / "GOPRO_test" / "GOPR0384_11_00" / "000104.png").unlink()
+    status, _, err = run("--snu-film", trees[0] / "snu", "--method", "average")
+    assert status == 1
+    assert "left out: hard GOPRO_test/GOPR0384_11_00/000100: " in err
 
 
 def test_own_triplets(own, run):
     triplets = datasets.OWN.find(own)
     assert [triplet.scene for triplet in triplets] == ["a", "b/im", "c"]
     assert [path.name for path in triplets[0].files] == ["im9.png", "im11.png", "im10.png"]  # one, two, truth
+    (own / "b" / "im" / "._im9.png").write_bytes(b"what macOS leaves")
+    shutil.copytree(own / "a", own / "b" / ".thumbnails" / "a")
     (own / "c" / "im12.png").write_bytes((own / "c" / "im9.png").read_bytes())
     status, out, err = run("--triplets", own, "--method", "average")
     assert status == 1
     assert "own triplets, 2 of 3 scenes" in out
-    assert f"left out: c: {own}/c holds 4 pictures, expected first, truth and second\n" in err
+    assert f"left out: c: {own}/c: expected three pictures (first, truth, second), found 4\n" in err
+
+
+def test_own_triplets_of_any_format_and_through_links(own):
+    for path in (own / "c").iterdir():
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".ppm"))
+        path.unlink()
+    (own.parent / "linked").mkdir()
+    (own.parent / "linked" / "up").symlink_to(own.parent / "linked", target_is_directory=True)
+    (own.parent / "linked" / "own").symlink_to(own, target_is_directory=True)
+    triplets = datasets.OWN.find(own.parent / "linked")
+    assert [triplet.scene for triplet in triplets] == ["own/a", "own/b/im", "own/c"]
+    assert [len(triplet.read()) for triplet in triplets] == [3, 3, 3]
 
 
 def test_grey_files_are_colours_that_are_grey(own):
@@ -271,7 +298,7 @@ def test_what_is_measured_is_what_run_makes(own, published_file, run, tmp_path):
     assert content["means"][2]["values"] == pytest.approx({name: np.mean(v) for name, v in expected.items()})
     assert rows(out)[labels[2]] == pytest.approx([np.mean(values) for values in expected.values()], abs=0.006)
     assert re.search(
-        f"^{re.escape(labels[1])}: in no pixel more than [1-9] levels from the picture in float32$", out, re.M
+        f"^{re.escape(labels[1])}: no pixel is more than [1-9] of 255 levels from the picture in float32$", out, re.M
     )
 
 
@@ -357,18 +384,19 @@ def test_what_is_left_out_is_named(own, run, tmp_path):
     results = tmp_path / "results.json"
     status, out, err = run("--triplets", own, "--method", "average", "--json", results, "--html", tmp_path / "page")
     assert status == 1
-    lines = err.splitlines()
+    note, *lines = err.splitlines()
+    assert note == "note: 1 of 4 scenes will be left out, for lack of the right frames"
     assert re.fullmatch(rf"left out: a: {own}/a/im10.png cannot be read: .*", lines[0])
-    assert lines[1] == f"left out: b/im: {own}/b/im holds 2 pictures, expected first, truth and second"
+    assert lines[1] == f"left out: b/im: {own}/b/im: expected three pictures (first, truth, second), found 2"
     assert lines[2].startswith(f"left out: c: the frames differ in size: {own}/c/im9.png is 40x37, ")
-    assert lines[3:] == ["error: 3 of 4 scenes were left out"]
+    assert lines[3:] == ["error: left out: 3 of 4 scenes"]
     content = json.loads(results.read_text())
     assert [scene["scene"] for scene in content["scenes"]] == ["d"]
     assert [scene["scene"] for scene in content["left_out"]] == ["a", "b/im", "c"]
     assert content["complete"] is False
-    assert "Left out: a: " in (tmp_path / "page" / "index.html").read_text()
+    assert "left out: a: " in (tmp_path / "page" / "index.html").read_text()
     assert "own triplets, 1 of 4 scenes" in out
-    assert "average: 1 pictures are exact, their PSNR infinite" in out
+    assert "average: the PSNR of exact pictures (1) is infinite\n" in out
 
 
 def test_missing_frames_are_said_before_the_hours(trees, run):
@@ -376,32 +404,45 @@ def test_missing_frames_are_said_before_the_hours(trees, run):
     status, out, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
     assert status == 1
     lines = err.splitlines()
-    assert lines[0] == "note: 1 of 2 scenes lack a frame: they will be left out"
+    assert lines[0] == "note: 1 of 2 scenes will be left out, for lack of the right frames"
     assert re.fullmatch(
         r"left out: 00002/0010: .*/00002/0010/im2.png cannot be read: no such file or directory", lines[1]
     )
     assert "Vimeo-90k, 1 of 3782 scenes" in out
 
 
+def test_not_everything_that_is_left_out_is_named(trees, run):
+    names = [f"00009/{number:04}" for number in range(25)]
+    (trees[0] / "vimeo" / "tri_testlist.txt").write_text("\n".join(["00001/0266", *names]))
+    status, _, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
+    assert status == 1
+    lines = err.splitlines()[1:]
+    assert [re.match("left out: (.*): .* cannot be read", line)[1] for line in lines[:20]] == names[:20]
+    assert lines[20:] == [
+        "left out: 5 more; --json names them all",
+        "error: left out: 25 of 26 scenes",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--data", "nowhere"], r"there is no folder nowhere: expected .*; --download fetches them"),
-        (["--data", "empty"], "empty has no triplet of Middlebury: expected Venus/frame10.png"),
-        (["--vimeo90k", "empty"], "empty/tri_testlist.txt cannot be read: no such file or directory"),
-        (["--ucf101", "empty"], "empty has no triplet of UCF101: expected ucf101_interp_ours"),
-        (["--snu-film", "empty"], "empty/test-easy.txt cannot be read: no such file or directory"),
-        (["--xiph", "empty"], "empty has no triplet of Xiph: expected frames 1 to 99 of eight clips"),
-        (["--triplets", "empty"], "empty has no triplet of own triplets: expected a folder for each triplet"),
+        (["--data", "nowhere"], r"there is no folder nowhere; expected .*; --download fetches them"),
+        (["--data", "empty"], "there is no whole triplet in empty; expected Venus/frame10.png"),
+        (["--vimeo90k", "empty"], "empty/tri_testlist.txt cannot be read: no such file or directory; expected the"),
+        (["--ucf101", "empty"], "there is no whole triplet in empty; expected ucf101_interp_ours"),
+        (["--snu-film", "empty"], "empty/test-easy.txt cannot be read: no such file or directory; expected test-easy"),
+        (["--xiph", "empty"], "there is no whole triplet in empty; expected frames 1 to 99 of BoxingPractice, Cr"),
+        (["--triplets", "empty"], "there is no whole triplet in empty; expected a folder for each triplet"),
         (["--vimeo90k", "twice"], "twice: its list names 1/2 twice"),
-        (["--snu-film", "twice"], "twice/test-easy.txt: '1/2' does not name three frames"),
+        (["--snu-film", "twice"], "twice/test-easy.txt: '1/2' does not name three frames; expected test-easy.txt"),
         (
             ["--triplets", "own", "--json", "nowhere/a.json"],
             "nowhere/a.json cannot be written: there is no folder nowhere",
         ),
         (["--triplets", "own", "--csv", "own"], "own is a folder: name a file"),
         (["--triplets", "own", "--html", "text/page"], "--html text/page cannot be made: not a directory"),
-        (["--triplets", "own", "--json", "text"], "text holds no results of this program: name another file"),
+        (["--triplets", "own", "--json", "text"], "text is damaged, or holds no results of this program: remove it"),
         (["--triplets", "own", "--weights", "nowhere"], "weights nowhere: no such file or directory"),
     ],
 )
@@ -428,6 +469,9 @@ def test_what_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch
         ("--method average --ensemble", "--ensemble is for --method sepconv"),
         ("--model l1 lf --weights file", "--weights FILE is one model"),
         ("--json a --csv a", "--json and --csv name the same file"),
+        ("--triplets a --csv a/im1.png", "a/im1.png has the name of a picture: --json and --csv write text"),
+        ("--triplets a --html a", "--html a is within a, where its pictures would pass for frames"),
+        ("--triplets . --html b/c", "--html b/c is within ., where its pictures would pass for frames"),
         ("--resume", "--resume goes on with the results in --json FILE: name it"),
         ("--method best", "argument --method: invalid choice: 'best'"),
         ("--padding", "argument --padding: expected at least one argument"),
@@ -456,11 +500,11 @@ def test_json_and_csv(own, run, tmp_path):
     assert (first["psnr"], first["ssim_uniform"], first["ie_mean"]) == ("inf", 1, 0)
     assert rows(out)["average"][0] == float("inf")
     finite = np.mean([scene["values"][0]["psnr"] for scene in content["scenes"][1:]])
-    assert f"average: 1 pictures are exact, their PSNR infinite; the others have {finite:.2f} dB" in out
+    assert f"average: the PSNR of exact pictures (1) is infinite, without them it is {finite:.2f} dB" in out
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    names = "psnr,ssim_uniform,ssim_gaussian,ie_rms,ie_mean,lpips"
+    names = "psnr,ssim_uniform,ssim_gaussian,ssim_matlab,ie_rms,ie_mean,lpips"
     assert lines[0] == f"benchmark,subset,scene,method,{names}"
-    assert lines[1].startswith("own triplets,,a,average,inf,1.0,1.0,0.0,0.0,")
+    assert lines[1].startswith("own triplets,,a,average,inf,1.0,1.0,1.0,0.0,0.0,")
     assert float(lines[2].split(",")[4]) == content["scenes"][1]["values"][0]["psnr"]
     if "lpips" in content["settings"]["unavailable"]:
         assert first["lpips"] is None
@@ -478,6 +522,84 @@ def test_resume_refuses_what_was_measured_otherwise(own, run, tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(content | {"format": 2}))
     assert "is in format 2; this version reads format 1" in run(*words)[2]
+
+
+def test_damaged_results_are_refused(own, run, tmp_path):
+    words = ("--triplets", own, "--json", tmp_path / "a.json", "--resume", "--method", "average")
+    assert run(*words)[0] == 0
+    whole = (tmp_path / "a.json").read_text()
+    content = json.loads(whole)
+    (scene, *others), settings = content["scenes"], content["settings"]
+    (values,) = scene["values"]
+    for damage in (
+        whole[:300],
+        "[" * 10**5,
+        json.dumps([content]),
+        json.dumps(content | {"settings": []}),
+        json.dumps(content | {"settings": {name: value for name, value in settings.items() if name != "metrics"}}),
+        json.dumps(content | {"scenes": [scene | {"values": []}, *others]}),
+        json.dumps(content | {"scenes": [scene | {"values": [{"psnr": 1}]}, *others]}),
+        json.dumps(content | {"scenes": [scene | {"values": [values | {"psnr": None}]}, *others]}),
+        json.dumps(content | {"scenes": [scene | {"values": [values | {"psnr": "much"}]}, *others]}),
+        json.dumps(content | {"scenes": [scene | {"scene": []}, *others]}),
+    ):
+        (tmp_path / "a.json").write_text(damage)
+        status, out, err = run(*words)
+        assert (status, out) == (1, "")
+        assert err == (
+            f"error: {tmp_path}/a.json is damaged, or holds no results of this program: remove it, or name another "
+            "file\n"
+        )
+        assert (tmp_path / "a.json").read_text() == damage
+
+
+def test_going_on_without_a_scene(own, trees, run, tmp_path):
+    """A triplet that was removed is no part of the mean any more; another subset's are kept."""
+    words = ("--triplets", own, "--json", tmp_path / "a.json", "--resume", "--method", "average")
+    assert "own triplets, 3 scenes" in run(*words)[1]
+    shutil.rmtree(own / "a")
+    shutil.rmtree(own / "b")
+    status, out, _ = run(*words)
+    assert status == 0
+    assert re.search("^own triplets, 1 scene ", out, re.M)
+    assert rows(out)["average"] == rows(out)["c"]
+    words = ("--snu-film", trees[0] / "snu", "--method", "average", "--json", tmp_path / "b.json", "--resume")
+    for subset in ("easy", "hard"):
+        assert run(*words, "--subset", subset)[0] == 0
+    assert [scene["subset"] for scene in json.loads((tmp_path / "b.json").read_text())["scenes"]] == ["easy", "hard"]
+
+
+def test_names_that_are_no_text(own, run, tmp_path):
+    """Of files that another system has named in another encoding."""
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (own / "a").rename(own / name)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    words = ("--triplets", own, "--method", "average", "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    assert run(*words, "--html", tmp_path / "page")[0] == 0
+    assert name in {scene["scene"] for scene in json.loads((tmp_path / "a.json").read_text())["scenes"]}
+    assert r"own triplets,,caf\udce9,average," in (tmp_path / "a.csv").read_text()
+    before = (tmp_path / "a.json").read_bytes()
+    assert run(*words, "--resume")[0] == 0
+    assert (tmp_path / "a.json").read_bytes() == before
+
+
+FULL_DISK = """
+import resource, sys, benchmark
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+sys.exit(benchmark.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
+def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
+    words = ["--triplets", str(own), "--method", "average", "--json", str(tmp_path / "a.json")]
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, *words], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert set(rows(result.stdout)) == {"a", "b/im", "c", "average"}
+    assert result.stderr == f"error: {tmp_path}/a.json cannot be written: file too large\n"
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):

@@ -36,7 +36,7 @@ FORMATS = [
 def test_the_round_trip_changes_nothing(name, size):
     for matrix in (1, 6, 9):
         for colour_range in (LIMITED, FULL):
-            layout = layout_of(name, Tags(matrix=matrix, range=colour_range), 48)
+            layout = layout_of(name, Tags(matrix=matrix, range=colour_range), (64, 48))
             generator = np.random.default_rng(matrix)
             planes = [generator.integers(0, 2**layout.bits, s).astype(layout.dtype) for s in layout.plane_sizes(*size)]
             back = layout.from_rgb(layout.to_rgb([torch.from_numpy(plane) for plane in planes]), *size)
@@ -75,5 +75,5 @@ def test_white_and_black_of_a_limited_range():
 
 
 def test_a_matrix_that_is_not_given_is_guessed_as_players_do():
-    assert layout_of("yuv420p", Tags(), 576).matrix == 6
-    assert layout_of("yuv420p", Tags(), 720).matrix == 1
+    assert layout_of("yuv420p", Tags(), (720, 576)).matrix == 6
+    assert layout_of("yuv420p", Tags(), (1280, 544)).matrix == 1

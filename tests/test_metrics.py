@@ -1,4 +1,4 @@
-"""Each measure against its definition in plain loops, and the two that have a namesake against each other."""
+"""Each measure against its definition in plain loops, and those that have a namesake against each other."""
 
 import importlib.util
 import itertools
@@ -21,24 +21,26 @@ def pair(noise):
     return np.rint(0.7 * truth + 0.3 * other).astype(np.uint8), truth
 
 
-def plain_ssim(picture, truth, weights, unbias):
-    """Wang et al. 2004, equation 13: the mean over channels and over all windows that lie within the picture."""
-    size = len(weights)
+def plain_ssim(picture, truth, weights, unbias=1):
+    """Wang et al. 2004, equation 13: the mean over all windows that lie within arrays of any dimensions."""
     constants = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     values = []
-    for channel in range(3):
-        x, y = (frame[..., channel].astype(float) for frame in (picture, truth))
-        for top, left in itertools.product(range(x.shape[0] - size + 1), range(x.shape[1] - size + 1)):
-            a, b = (frame[top : top + size, left : left + size] for frame in (x, y))
-            mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
-            var_a, var_b = (weights * (a - mean_a) ** 2).sum() * unbias, (weights * (b - mean_b) ** 2).sum() * unbias
-            both = (weights * (a - mean_a) * (b - mean_b)).sum() * unbias
-            values.append(
-                (2 * mean_a * mean_b + constants[0])
-                * (2 * both + constants[1])
-                / ((mean_a**2 + mean_b**2 + constants[0]) * (var_a + var_b + constants[1]))
-            )
+    for corner in itertools.product(*(range(n - size + 1) for n, size in zip(truth.shape, weights.shape, strict=True))):
+        window = tuple(slice(start, start + size) for start, size in zip(corner, weights.shape, strict=True))
+        a, b = (frame[window].astype(float) for frame in (picture, truth))
+        mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+        var_a, var_b = (weights * (a - mean_a) ** 2).sum() * unbias, (weights * (b - mean_b) ** 2).sum() * unbias
+        both = (weights * (a - mean_a) * (b - mean_b)).sum() * unbias
+        values.append(
+            (2 * mean_a * mean_b + constants[0])
+            * (2 * both + constants[1])
+            / ((mean_a**2 + mean_b**2 + constants[0]) * (var_a + var_b + constants[1]))
+        )
     return np.mean(values)
+
+
+BELL = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+BELL /= BELL.sum()
 
 
 def test_psnr():
@@ -49,16 +51,24 @@ def test_psnr():
 
 
 def test_ssim_uniform(pair):
-    exact = plain_ssim(*pair, np.full((7, 7), 1 / 49), unbias=49 / 48)
+    exact = plain_ssim(*pair, np.full((7, 7, 1), 1 / 49), unbias=49 / 48)
     assert 0.2 < exact < 0.95
     assert metrics.ssim_uniform(*pair) == pytest.approx(exact, abs=1e-6)
 
 
 def test_ssim_gaussian(pair):
-    bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    exact = plain_ssim(*pair, np.outer(bell, bell) / bell.sum() ** 2, unbias=1)
+    exact = plain_ssim(*pair, np.outer(BELL, BELL)[..., None])
     assert metrics.ssim_gaussian(*pair) == pytest.approx(exact, abs=1e-6)
     assert abs(metrics.ssim_uniform(*pair) - exact) > 1e-3  # the two are not the same thing
+
+
+def test_ssim_matlab(pair):
+    """The channels as the slices of a volume, all its sides continued by what is at them."""
+    volumes = (np.pad(frame, 5, mode="edge") for frame in pair)
+    exact = plain_ssim(*volumes, np.einsum("i,j,k->ijk", BELL, BELL, BELL))
+    assert metrics.ssim_matlab(*pair) == pytest.approx(exact, abs=1e-6)
+    assert metrics.ssim_matlab(*pair) > metrics.ssim_gaussian(*pair) + 0.01
+    assert metrics.ssim_matlab(pair[1], pair[1]) == pytest.approx(1)
 
 
 def test_interpolation_errors():

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 import network
 import pictures
+from files import UsageError
 from network import DeviceError, Interpolator, Network, WeightsError, load_network
 
 ROOT = Path(__file__).parent.parent
@@ -200,7 +201,7 @@ def test_missing_weights(tmp_path):
         load_network(weights=tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match="is a directory"):
         load_network(weights=tmp_path)
-    with pytest.raises(WeightsError, match="model 'l2' is not known: choose one of l1, lf"):
+    with pytest.raises(UsageError, match="model 'l2' is not known: choose one of l1, lf"):
         load_network("l2")
 
 
@@ -444,15 +445,15 @@ def test_what_is_no_pair_is_named(published, one, two, error, message):
 
 
 def test_devices_and_precisions_are_checked():
-    with pytest.raises(DeviceError, match="device 'tpu9' is not known"):
+    with pytest.raises(UsageError, match="device 'tpu9' is not known"):
         Interpolator(device="tpu9")
-    with pytest.raises(DeviceError, match="device 'mps' is not supported"):
+    with pytest.raises(UsageError, match="device 'mps' is not supported"):
         Interpolator(device="mps")
     with pytest.raises(DeviceError, match=r"device 'cuda:99' is not there: PyTorch sees \d+ NVIDIA GPUs here"):
         Interpolator(device="cuda:99")
-    with pytest.raises(DeviceError, match="precision 'float8' is not known"):
+    with pytest.raises(UsageError, match="precision 'float8' is not known"):
         Interpolator(device="cpu", precision="float8")
-    with pytest.raises(ValueError, match="padding 'none' is not known"):
+    with pytest.raises(UsageError, match="padding 'none' is not known"):
         Interpolator(padding="none")
 
 

@@ -1,6 +1,7 @@
 """speed.py: that it measures what it says, not how fast; the README; and what the programs share."""
 
 import argparse
+import importlib
 import io
 import re
 import sys
@@ -12,6 +13,7 @@ import torch
 
 import command_line
 import speed
+import speed_video
 from sepconv import sepconv_reference, sepconv_reference_backward
 
 
@@ -45,6 +47,18 @@ def test_breakdown_adds_up(capsys):
     assert sum(parts) == pytest.approx(together, abs=0.01)
 
 
+def test_a_video_and_its_parts(monkeypatch, capsys):
+    monkeypatch.setattr(speed_video, "FRAMES", {"cpu": 2, "cuda": 2})
+    assert speed.main(["--video", "64x48", "--runs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "2 frames of 64x48 to 4, convolutions in float32 on " in out
+    rows = re.findall(r"^(\w[\w ]+?)\s+([\d.]+) s\s+([\d.]+)$", out, re.M)
+    assert [name for name, _, _ in rows] == [
+        "decoding", "encoding", "all but the network", "the network", "all together"
+    ]  # fmt: skip
+    assert all(float(frames) > 0 for _, _, frames in rows)
+
+
 def test_training_adds_up(monkeypatch, capsys):
     monkeypatch.setattr(speed, "TRAINING", (1, 64))
     assert speed.main(["--training", "--runs", "1"]) == 0
@@ -56,7 +70,13 @@ def test_training_adds_up(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--training", "--precision", "auto"], ["--memory", "big"], ["--runs", "0"], ["--memory", "9x9", "--breakdown"]],
+    [
+        ["--training", "--precision", "auto"],
+        ["--memory", "big"],
+        ["--runs", "0"],
+        ["--memory", "9x9", "--breakdown"],
+        ["--video", "9x10"],
+    ],
 )
 def test_speed_refuses(arguments):
     with pytest.raises(SystemExit) as error:
@@ -78,6 +98,13 @@ def test_every_figure_in_the_readme_is_there():
     figures = [row.split("|")[2] for table in tables for row in table.splitlines()[2:]]
     assert len(figures) > 5
     assert all(re.search(r"\d", figure) and not re.search(r"\b[A-Z]{2,}\d*\b", figure) for figure in figures)
+
+
+@pytest.mark.parametrize("program", ["run", "benchmark", "speed"])
+def test_help_says_defaults_that_are_some(program, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(program).main(["--help"])
+    assert set(re.findall(r"\(default:\s+(\S+)\)", capsys.readouterr().out)).isdisjoint({"None", "False"})
 
 
 class Terminal(io.StringIO):

@@ -91,7 +91,7 @@ def test_it_needs_nothing_else(page, made):
 def test_tables(page):
     text = page.text("#tables")
     assert "own triplets, 3 scenes" in text
-    for line in ("PSNR dB SSIM uniform SSIM Gaussian IE RMS IE mean", r"average( -?[\d.]+){5}"):
+    for line in ("PSNR dB SSIM uniform SSIM Gaussian SSIM MATLAB IE RMS IE mean", r"average( -?[\d.]+){6}"):
         assert re.search(f"^{line}$", text, re.M)
 
 
@@ -156,8 +156,11 @@ def test_error_map(page, expected):
     page.click("#map")
     assert np.array_equal(shown(page), report.error_map(average, truth))
     assert "64 levels or more" in page.text("#scale")
+    assert page.run("return document.getElementById('wipe').disabled")  # there is nothing to wipe
     page.click("#blink")  # the two exclude each other
     assert page.run("return document.getElementById('map').getAttribute('aria-pressed')") == "false"
+    page.click("#blink")
+    assert page.run("return !document.getElementById('wipe').disabled")
 
 
 def test_error_map_colours():

@@ -71,9 +71,9 @@ def interpolate(tmp_path, capfd, recwarn):
 def refused(tmp_path, capfd, recwarn):
     """Runs a command line that must fail, in one line and without a trace; returns that line."""
 
-    def refused(*words):
+    def refused(*words, status=1):
         before = listing(tmp_path)
-        assert run.main([str(word) for word in words]) == 1
+        assert run.main([str(word) for word in words]) == status
         stdout, stderr = capfd.readouterr()
         assert stdout == ""
         assert stderr.startswith("error: ")
@@ -405,16 +405,16 @@ def test_bad_pictures(name, reason, which, broken, pair, refused):
 
 
 @pytest.mark.parametrize(
-    ("out", "reason"),
+    ("out", "reason", "status"),
     [
-        ("out.gif", "the extension .gif is not known: use one of png, jpg, jpeg, bmp, webp, tif, tiff"),
-        ("out", "the extension (none) is not known"),
-        ("missing/out.png", "there is no folder missing"),
-        ("folder.png", "is a folder"),
+        ("out.gif", "the extension .gif is not known: use one of png, jpg, jpeg, bmp, webp, tif, tiff", 2),
+        ("out", "the extension (none) is not known", 2),
+        ("missing/out.png", "there is no folder missing", 1),
+        ("folder.png", "is a folder", 1),
     ],
 )
-def test_bad_targets(out, reason, broken, pair, refused):
-    line = refused("--one", pair[0], "--two", pair[1], "--out", out)
+def test_bad_targets(out, reason, status, broken, pair, refused):
+    line = refused("--one", pair[0], "--two", pair[1], "--out", out, status=status)
     assert out in line
     assert reason in line
 
@@ -438,7 +438,7 @@ def test_inputs_are_not_overwritten(pair, refused, tmp_path):
     one, two = pair
     os.link(one, tmp_path / "link.png")
     for out in (one, two, Path("one.png"), Path("link.png"), Path("..") / tmp_path.name / "two.png"):
-        assert "is one of the inputs: it would be lost" in refused("--one", one, "--two", two, "--out", out)
+        assert "is one of the inputs: it would be lost" in refused("--one", one, "--two", two, "--out", out, status=2)
 
 
 def test_what_the_format_cannot_hold(save, refused, published_file):
@@ -575,7 +575,8 @@ def test_what_torch_saved_never_runs_code(zipped, tmp_path, published_state, pai
     ],
 )
 def test_bad_devices(device, reason, pair, refused):
-    assert f"device {reason}" in refused("--one", pair[0], "--two", pair[1], "--device", device)
+    status = 1 if "not there" in reason else 2
+    assert f"device {reason}" in refused("--one", pair[0], "--two", pair[1], "--device", device, status=status)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -45,4 +45,8 @@ def test_copies():
     moved[:8, :8] = 255 - moved[:8, :8]
     assert scenes.is_copy(luma, noisy)
     assert not scenes.is_copy(luma, moved)
-    assert scenes.is_copy(luma.astype(np.uint16) * 257, noisy.astype(np.uint16) * 257)
+    for bits in (10, 12, 16):
+        one, two, three = (np.round(frame * ((2**bits - 1) / 255)).astype(np.uint16) for frame in (luma, noisy, moved))
+        assert scenes.is_copy(one, two, bits)
+        assert not scenes.is_copy(one, three, bits)
+        assert scenes.thumbnail(one, bits) == pytest.approx(scenes.thumbnail(luma), abs=0.1)
