@@ -50,6 +50,7 @@ class Batches:
 
     Attributes:
         triplets: how many there are to choose from.
+        skipped: a line for every clip with frames that are too small.
 
     Raises:
         ClipError: frames are too small for such crops, or show no motion.
@@ -64,6 +65,12 @@ class Batches:
         shortest = self.table[:, 1:3].min(axis=1, initial=2**62)
         self.chances = [np.cumsum(weights * (shortest >= size)) for size in (self.size, self.size + 2 * SURROUNDINGS)]
         self.triplets = int((weights * (shortest >= self.size) > 0).sum())
+        small = [scene for scene in footage.scenes if min(scene.height, scene.width) < self.size]
+        sizes = {scene.clip: f"{scene.width}x{scene.height}" for scene in small}
+        self.skipped = [
+            f"{footage.clips[clip]}: frames of {sizes[clip]}; --crop {crop} needs {self.size} pixels each way"
+            for clip in sorted(sizes)
+        ]
         if not self.triplets:
             if (shortest < self.size).all():
                 raise ClipError(f"all frames are too small: --crop {crop} needs {self.size} pixels of height and width")

@@ -5,15 +5,16 @@
     footage.scenes  # where they lie, and how much moves in them
 
 The frames are kept in a file that is mapped into memory: what fits there stays there, what does not is read again, all
-processes of a machine share it, and a run that goes on later finds it ready. A change of the videos makes a new file.
-PyAV decodes, or OpenCV where that is all there is.
+processes of a machine share it, and a run that goes on later finds it ready. A change of the videos makes a new file;
+the old one, like any of them, may be deleted, and is made anew if it is needed. PyAV decodes, or OpenCV where that is
+all there is.
 """
 
 import hashlib
 import json
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from files import DataError, replacing
+from files import DataError, making, replacing
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 SHORT_SIDE = 360  # pixels, at most: larger frames are reduced to it
@@ -32,7 +33,15 @@ FORMAT = 1  # of the cache
 
 
 class ClipError(DataError):
-    """A folder or clip that cannot be used; the message names it and says why."""
+    """A folder or clip that cannot be used; the message names it and says why.
+
+    Attributes:
+        skipped: where no clip is of use, a line for each of them.
+    """
+
+    def __init__(self, message, skipped=()):
+        super().__init__(message)
+        self.skipped = skipped
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,9 @@ class Scene:
         frames, height, width: its size.
         rate: frames per second.
         motion: (frames - 1, height // CELL, width // CELL), float16: by how many grey levels each cell changes from
-            one frame to the next. Textured things that move far change most: those that averaging gets wrong.
+            one frame to the next. The paper chooses by optical flow and by texture; the change is, to first order,
+            the one times the other, needs no flow to be computed, and is what averaging gets wrong. What it takes for
+            motion and is none, flashes and fades, changes much at once, which `Batches` makes less likely.
     """
 
     clip: int
@@ -65,7 +76,7 @@ class Footage:
     Args:
         folders: paths of folders, or of single videos.
         cache: folder for the decoded frames, made if need be. Twelve bytes for every 2 x 2 pixels.
-        progress: called with (clips done, clips in all) while decoding.
+        progress: called with (clips done, clips in all) before and while decoding.
 
     Attributes:
         clips: the paths that were found, in order.
@@ -83,13 +94,11 @@ class Footage:
         name = f"frames-{_fingerprint(self.clips)}"
         self.path, index = (Path(cache) / f"{name}.{suffix}" for suffix in ("rgb", "npz"))
         if not index.exists() or not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _decode_all(self.clips, self.path, index, progress)
+            with making(self.path.parent):
+                _decode_all(self.clips, self.path, index, progress)
         with np.load(index) as saved:
             self.skipped = json.loads(str(saved["skipped"]))
             table, rates, motion = saved["table"], saved["rates"], saved["motion"]
-        if not len(table):
-            raise ClipError(f"none of these clips is of use: {self.skipped[0]}")
         self.scenes, at = [], 0
         for (clip, first, start, frames, height, width), rate in zip(table.tolist(), rates.tolist(), strict=True):
             shape = (frames - 1, height // CELL, width // CELL)
@@ -193,8 +202,10 @@ def _fingerprint(clips):
 
 def _decode_all(clips, target, index, progress):
     """Writes the pixels of all scenes to `target`, and what is known of them to `index`."""
-    lock = threading.Lock()
+    lock, failed = threading.Lock(), threading.Event()
     found, skipped, done = [], {}, 0
+    if progress:
+        progress(done, len(clips))
     with replacing(target) as part, open(part, "wb") as file:
 
         def decode(clip):
@@ -202,6 +213,8 @@ def _decode_all(clips, target, index, progress):
             usable = 0
             try:
                 for first, rate, frames in scenes(clips[clip]):
+                    if failed.is_set():
+                        return
                     motion = measure_motion(frames)
                     with lock:
                         found.append((clip, first, file.tell() // 3, *frames.shape[:3], rate, motion))
@@ -220,19 +233,23 @@ def _decode_all(clips, target, index, progress):
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
             tasks = [pool.submit(decode, clip) for clip in range(len(clips))]
             try:
-                for task in tasks:
+                for task in as_completed(tasks):
                     task.result()
-            except BaseException:  # a full disk, or Ctrl-C: nothing more is begun
+            except BaseException:  # a full disk, or Ctrl-C: nothing more is begun, no film decoded to its end
+                failed.set()
                 pool.shutdown(cancel_futures=True)
                 raise
+        reasons = [skipped[clip] for clip in sorted(skipped)]
+        if not found:
+            raise ClipError("none of these clips is of use", reasons)
     found.sort(key=lambda scene: scene[:2])  # whichever thread was first, a seed means the same crops
     with replacing(index) as part, open(part, "wb") as file:
         np.savez(
             file,
-            table=np.array([scene[:6] for scene in found], np.int64).reshape(-1, 6),
+            table=np.array([scene[:6] for scene in found], np.int64),
             rates=np.array([scene[6] for scene in found], np.float64),
-            motion=np.concatenate([np.empty(0, np.float16), *(scene[7].ravel() for scene in found)]),
-            skipped=json.dumps([skipped[clip] for clip in sorted(skipped)]),
+            motion=np.concatenate([scene[7].ravel() for scene in found]),
+            skipped=json.dumps(reasons),
         )
 
 

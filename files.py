@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, the errors for what is of no use, and names in order."""
+"""Files that are there whole or not at all, their folders, the errors for what is of no use, and names in order."""
 
 import contextlib
 import os
@@ -32,6 +32,21 @@ def reason(error):
 def natural(text):
     """For sorting names as people count: im9 before im10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
+@contextlib.contextmanager
+def making(folder):
+    """Makes a folder, and those that it lies in; if the block fails, those it made that are empty are removed."""
+    folder = Path(folder)
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that holds something, and so do those around it
+            for each in new:
+                each.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from torch import distributed
 from files import DataError
 
 PATIENCE = timedelta(seconds=25)  # after which a process that does not answer counts as dead
-WRITING = timedelta(minutes=10)  # for which the others wait while one measures and writes; death they see at once
+WRITING = timedelta(minutes=10)  # for which the others wait for the first; its death they see at once
 SETTING_UP = timedelta(days=1)  # decoding films takes as long as it takes; torchrun sees who dies meanwhile
 
 
@@ -43,7 +43,8 @@ class Ranks:
             self.preparations = distributed.new_group(backend="gloo", timeout=SETTING_UP)
             # Gradients go from GPU to GPU where there are some; what is agreed on never makes a GPU wait.
             self.gradients = distributed.new_group(backend=self._backend(), timeout=PATIENCE)
-            self.words = distributed.new_group(backend="gloo", timeout=WRITING)
+            # The first, for whom the others wait while it measures and writes, never waits for long itself.
+            self.words = distributed.new_group(backend="gloo", timeout=PATIENCE if self.first else WRITING)
         return self
 
     def __exit__(self, kind, error, trace):

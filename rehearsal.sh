@@ -65,7 +65,7 @@ END
     held_out=()
     if [ -d "$keep/held-out" ]; then held_out=(--held-out "$keep/held-out"); fi
     cd "$keep"
-    setsid nohup "$python" code/train.py --data train "${held_out[@]}" --out run --resume "$@" >> "$log" 2>&1 < /dev/null &
+    setsid nohup "$python" code/train.py --data train "${held_out[@]}" --out run --resume auto "$@" >> "$log" 2>&1 < /dev/null &
     echo $! > pid
     before=$(grep -c samples/s "$log" || true)
     for _ in $(seq 60); do  # until the first report, or an error

@@ -7,9 +7,9 @@
     torchrun --nproc-per-node 2 train.py --data videos --out runs/first --minutes 25
 
 Writes into --out: trained-MODEL.safetensors (weights, for `run.py --weights`), .checkpoint (for --resume), .csv and
-.png (how it went; TensorBoard's events, too, if that is installed), and in frames/ the decoded videos. Ctrl-C and
-SIGTERM end a run with a checkpoint. Exit status: 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C, 143 after
-SIGTERM.
+.png (how it went; TensorBoard's events, too, if that is installed), and in frames/ the decoded videos (large; they may
+be deleted after training). Ctrl-C and SIGTERM end a run with a checkpoint. Exit status: 0, 1 for bad data, 2 for bad
+usage, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -26,13 +26,13 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import numpy as np
 import torch
 
-from batches import Batches
+from batches import SURROUNDINGS, Batches
 from clips import ClipError, Footage, find_clips, scenes
 from command_line import exit_status
-from files import DataError
+from files import DataError, making
 from losses import LITE
 from metrics import psnr
-from network import DEPTH, MODELS, PRECISIONS, Interpolator, find_device
+from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
 from ranks import Ranks
 from trainer import Trainer, read_checkpoint, start_network, training_precision
 from training_log import COLUMNS, Log
@@ -46,6 +46,10 @@ GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
 # Bytes of memory: what the network, its gradients, their moments and averages take, and each pixel of a crop.
 FIXED_MEMORY = 1.0 * 2**30
 PIXEL_MEMORY = {"float32": 5_000, "bfloat16": 3_300, "float16": 3_300}
+
+# Bytes on disk for each weight of the network: the averages in 2 bytes, a checkpoint with weights, averages and two
+# moments in 4 each; and as much for the next ones, which are written beside them.
+DISK = 2 * (2 + 4 * 4)
 
 # What a checkpoint keeps of the command line, and what it is where neither says anything.
 RECIPE = {
@@ -116,8 +120,12 @@ def parse(argv):
     budget.add_argument("--steps", type=within(int, 1), metavar="N", help="a number of steps instead")
     parser.add_argument(
         "--resume",
-        action="store_true",
-        help="go on from the checkpoint in --out, if there is one, with its recipe where no option says otherwise",
+        nargs="?",
+        const="must",
+        choices=("must", "auto"),
+        metavar="auto",
+        help="go on from the checkpoint in --out, with its recipe where no option says otherwise; "
+        "--resume auto begins where there is none",
     )
     parser.add_argument(
         "--start",
@@ -125,9 +133,19 @@ def parse(argv):
         help="what to begin with: frame averaging (the default for l1), or l1 weights (lf: the bundled ones)",
     )
     recipe("batch", "crops in a step, of each process", type=within(int, 1), metavar="N")
-    recipe("crop", f"side of a crop in pixels, a multiple of {DEPTH}", type=within(int, DEPTH), metavar="N")
+    recipe(
+        "crop",
+        f"side of a crop in pixels, a multiple of {DEPTH}; frames need {2 * REACH} more each way",
+        type=within(int, DEPTH),
+        metavar="N",
+    )
     recipe("learning-rate", "at its peak", type=within(float, 1e-9, 1), metavar="R")
-    recipe("synthetic", "share of crops with synthetic motion", type=within(float, 0, 1), metavar="S")
+    recipe(
+        "synthetic",
+        f"share of crops with synthetic motion, for which frames need {2 * SURROUNDINGS} more again",
+        type=within(float, 0, 1),
+        metavar="S",
+    )
     recipe("average", "decay of the weights' average, for each step", type=within(float, 0, 0.999999), metavar="D")
     recipe(
         "balance",
@@ -142,7 +160,10 @@ def parse(argv):
     recipe("license", "of the weights, for the file's metadata", metavar="TEXT")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="for decoded frames, 0.6 GB for 1,000 of 600x336; default: OUT/frames"
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="for decoded frames, 0.6 GB for 1,000 of 600x336; after training it may be deleted; default: OUT/frames",
     )
     parser.add_argument(
         "--report", type=within(float, 0), default=30, metavar="S", help="seconds between reports; default: 30"
@@ -227,12 +248,21 @@ def validation_triplets(clip):
 
 
 def train(options, started):
-    with Ranks() as ranks:
-        run = Run(options, started, ranks)
-        run.describe()
-        run.prepare()
-        run.loop()
-        run.finish()
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        with Ranks() as ranks, making(options.out):
+            run = Run(options, started, ranks)
+            run.prepare()
+            run.describe()
+            run.loop()
+            run.finish()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number, frame):
+    """Of a signal while videos are decoded, say: what was begun is cleared away."""
+    sys.exit(128 + number)
 
 
 class Run:
@@ -253,9 +283,11 @@ class Run:
         self.weights, self.checkpoint = (
             path.with_name(f"{path.name}.{suffix}") for suffix in ("safetensors", "checkpoint")
         )
-        self.saved = read_checkpoint(self.checkpoint) if options.resume and self.checkpoint.exists() else None
+        if options.resume == "must" and not self.checkpoint.exists():
+            raise TrainingError(f"there is no {self.checkpoint}: nothing to go on from; leave out --resume to begin")
         if not options.resume and self.checkpoint.exists():
             raise TrainingError(f"{self.checkpoint} is there already: go on with --resume, or name another --out")
+        self.saved = read_checkpoint(self.checkpoint) if options.resume and self.checkpoint.exists() else None
         before = RECIPE | (self.saved["recipe"] if self.saved else {})
         self.recipe = argparse.Namespace(**before | given)
         self.changes = [f"{name} {before[name]} -> {value}" for name, value in given.items() if before[name] != value]
@@ -265,7 +297,7 @@ class Run:
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", ranks.local if ranks.count > 1 else 0)
             torch.cuda.set_device(self.device)
-        self.log_path = path
+        self.log_path, self.cache = path, options.cache or options.out / "frames"
         self.signal = None  # that asked the run to stop
         self.bad_reports = 0
 
@@ -275,85 +307,96 @@ class Run:
 
     # --- Before ---
 
-    def describe(self):
-        """Prints the recipe, and what it will take."""
-        recipe, saved = self.recipe, self.saved
-        start = self.options.start or ("averaging" if recipe.model == "l1" else "bundled")
-        network = start_network("averaging" if saved else start, recipe.seed)
-        if recipe.precision == "auto":
-            recipe.precision = training_precision(self.device, network)
-        self.network = network
-        loss = "L1" if recipe.model == "l1" else f"features of {recipe.features} + {recipe.colour:g} L1"
-        where = f"{self.device}, {torch.get_num_threads()} threads" if self.device.type == "cpu" else f"{self.device}"
-        budget = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
-        self.say(f"{recipe.model}: {loss}, {budget}, from {'step ' + str(saved['step']) if saved else start}")
-        if self.options.resume and not saved:
-            self.say(f"nothing to resume: there is no {self.checkpoint}")
-        if saved and self.changes:
-            self.say(f"changed: {', '.join(self.changes)}")
-        self.say(
-            f"{self.ranks.count} x {recipe.batch} crops of {recipe.crop}x{recipe.crop} in a step, "
-            f"{recipe.synthetic:.0%} synthetic; AdamW, learning rate {recipe.learning_rate:g} (up, then down to zero), "
-            f"average {recipe.average:g}, seed {recipe.seed}"
-        )
-        memory = (FIXED_MEMORY + recipe.batch * recipe.crop**2 * PIXEL_MEMORY[recipe.precision]) / 2**30
-        self.say(
-            f"on {where}, in {recipe.precision}: about {memory:.1f} GiB of memory for each process, besides frames"
-        )
-
     def prepare(self):
-        """Decodes the videos, and builds what trains on them."""
+        """Builds what trains, and decodes the videos: whatever is wrong with either is said before all else."""
         options, recipe, ranks = self.options, self.recipe, self.ranks
+        clips = find_clips(options.data)
         if options.held_out:
             held_out = {clip.resolve() for clip in find_clips(options.held_out)}
-            for clip in find_clips(options.data):
+            for clip in clips:
                 if clip.resolve() in held_out:
                     raise TrainingError(
                         f"{clip} is in --data and in --held-out: nothing is measured on what was learned"
                     )
-        if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
-            ranks.wait()
-        options.out.mkdir(parents=True, exist_ok=True)
-        cache = options.cache or options.out / "frames"
-        footage = Footage(options.data, cache, self._show_decoding)
-        held_out = Footage(options.held_out, cache, self._show_decoding) if options.held_out else None
-        if not ranks.local:
-            ranks.wait()
-        for line in footage.skipped + (held_out.skipped if held_out else []):
-            if ranks.first:
-                print(f"skipped: {line}", file=sys.stderr)
-
-        self.total = ranks.count * recipe.batch
-        place = self._place_for_frames(footage)
-        self.batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, place)
-        self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
-        self.proxy = Batches(held_out, recipe.crop, device=place, plain=True) if held_out else None
-        self.say(
-            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
-            f"{self.batches.triplets} triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {place}, from {footage.path}"
-        )
+        self.start = options.start or ("averaging" if recipe.model == "l1" else "bundled")
+        network = start_network("averaging" if self.saved else self.start, recipe.seed)
+        if recipe.precision == "auto":
+            recipe.precision = training_precision(self.device, network)
         features = recipe.features if recipe.model == "lf" else None
         self.trainer = Trainer(
-            self.network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
+            network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
             features, recipe.colour,
         )  # fmt: skip
+        if self.saved:
+            self.trainer.load(self.saved)
+            self.saved = {name: self.saved[name] for name in ("footage", "processes")}  # the rest is large
+
+        if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
+            ranks.wait()
+        self.footage = footage = self._decode(options.data)
+        held_out = self._decode(options.held_out) if options.held_out else None
+        if not ranks.local:
+            ranks.wait()
+        self.total = ranks.count * recipe.batch
+        self.place = self._place_for_frames(footage)
+        self.batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, self.place)
+        self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
+        self.proxy = Batches(held_out, recipe.crop, device=self.place, plain=True) if held_out else None
+        self._name(self.batches.skipped + (self.proxy.skipped if held_out else []))
+        self.training_data = f"{len(footage.clips)} clips ({', '.join(sorted({path.name for path in options.data}))})"
         self.kept = {  # in the checkpoint
             "recipe": vars(recipe),
             "footage": footage.path.name,
             "processes": ranks.count,
         }
-        if self.saved:
-            self.trainer.load(self.saved)
-            if any(self.saved[name] != self.kept[name] for name in ("footage", "processes")):
-                self.say(
-                    "note: other videos, or another number of processes, than before: the crops will be others, too"
-                )
-            self.saved = None
-        self.training_data = f"{len(footage.clips)} clips ({', '.join(sorted({path.name for path in options.data}))})"
         self.log = Log(self.log_path, self.trainer.step) if ranks.first else None
 
+    def describe(self):
+        """Prints the recipe, and what it will take."""
+        recipe, saved, footage = self.recipe, self.saved, self.footage
+        loss = "L1" if recipe.model == "l1" else f"features of {recipe.features} + {recipe.colour:g} L1"
+        where = f"{self.device}, {torch.get_num_threads()} threads" if self.device.type == "cpu" else f"{self.device}"
+        budget = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
+        self.say(f"{recipe.model}: {loss}, {budget}, from {f'step {self.trainer.step}' if saved else self.start}")
+        if saved and self.changes:
+            self.say(f"changed: {', '.join(self.changes)}")
+        if saved and any(self.kept[name] != value for name, value in saved.items()):
+            self.say("note: other videos, or another number of processes, than before: the crops will be others, too")
+        self.say(
+            f"{self.ranks.count} x {recipe.batch} crops of {recipe.crop}x{recipe.crop} in a step, "
+            f"{recipe.synthetic:.0%} synthetic; AdamW, learning rate {recipe.learning_rate:g} (up, then down to zero), "
+            f"average {recipe.average:g}, seed {recipe.seed}"
+        )
+        disk = DISK * sum(parameter.numel() for parameter in self.trainer.network.parameters()) / 1e9
+        memory = (FIXED_MEMORY + recipe.batch * recipe.crop**2 * PIXEL_MEMORY[recipe.precision]) / 2**30
+        self.say(
+            f"on {where}, in {recipe.precision}: about {memory:.1f} GiB of memory for each process, besides frames; "
+            f"{disk:.1f} GB in {self.options.out}"
+        )
+        self.say(
+            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
+            f"{self.batches.triplets} triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {self.place}, "
+            f"from {footage.path}"
+        )
+
+    def _decode(self, folders):
+        """The footage of folders; clips that are of no use are named."""
+        try:
+            footage = Footage(folders, self.cache, self._show_decoding)
+        except ClipError as error:
+            self._name(error.skipped)
+            raise
+        self._name(footage.skipped)
+        return footage
+
+    def _name(self, skipped):
+        for line in skipped if self.ranks.first else ():
+            print(f"skipped: {line}", file=sys.stderr)
+
     def _show_decoding(self, done, total):
-        if self.ranks.first and sys.stderr.isatty():
+        if not done:
+            self.say(f"decoding {total} clips into {self.cache}")
+        elif self.ranks.first and sys.stderr.isatty():
             print(
                 f"\rdecoding: {done} of {total} clips", end="\n" if done == total else "", file=sys.stderr, flush=True
             )
@@ -382,14 +425,14 @@ class Run:
                 batch = self.feed(self.trainer.step)
                 self.clock.stop()
                 self.trainer.train(*batch, progress)
-                if self.ranks.first:
+                if self.ranks.first and self.signal is None and self._progress() < 1:  # else the last report follows
                     now = time.monotonic()
                     if now - self.checkpointed >= self.options.checkpoint:
-                        self._keep()
+                        self._report(keep=True)
                     elif now - self.reported >= self.options.report:
                         self._report()
-            if self.ranks.first:
-                self._keep()
+            if self.ranks.first and self.trainer.step:
+                self._report(keep=True)
         finally:
             torch.backends.cudnn.benchmark = before
             for number, handler in handlers.items():
@@ -410,47 +453,58 @@ class Run:
     def _begin_report(self):
         self.reported, self.reported_step, self.clock = time.monotonic(), self.trainer.step, Clock(self.device)
 
-    def _report(self, measure=False):
-        """Prints and logs how it goes since the last report; with the proxy, if there is one, where it is asked for."""
+    def _report(self, keep=False):
+        """Prints and logs how it went since the last report; may keep checkpoint and weights, if they are any good.
+
+        They come first: a log that cannot be written costs no training. With them the proxy is measured, if there is
+        one.
+        """
         steps = self.trainer.step - self.reported_step
         if steps:
-            *sums, skipped = self.trainer.take_sums()
-            loss, error, averaging = (value / (steps - skipped) if steps > skipped else None for value in sums)
-            seconds, data_share = time.monotonic() - self.reported, self.clock.share()
-            minutes = (self.spent + time.monotonic() - self.started) / 60
-            speed = steps * self.total / seconds
-            self.bad_reports = self.bad_reports + 1 if skipped > BAD_SHARE * steps else 0
-            proxy = self.trainer.proxy(self.proxy, PROXY, self.recipe.batch) if measure and self.proxy else None
-            rate = self.trainer.optimizer.param_groups[0]["lr"]
-            values = (self.trainer.step, minutes, self.trainer.step * self.total, rate, loss, error, averaging, proxy)
-            self.log.add(dict(zip(COLUMNS, (*values, speed, data_share, int(skipped)), strict=True)))
-            parts = [f"{minutes:6.1f} min", f"step {self.trainer.step}"]
-            if error is not None:
-                parts.append(f"error {error:.3f} levels (averaging {averaging:.3f})")
-            parts.append(f"{speed:.1f} samples/s (data {data_share:.1%})")
-            if self.recipe.steps:
-                parts.append(f"{seconds / steps * (self.recipe.steps - self.trainer.step) / 60:.1f} min to go")
-            if skipped:
-                parts.append(f"{skipped:.0f} steps skipped: gradients not finite")
-            if proxy is not None:
-                parts.append(f"held-out crops {proxy:.3f} dB (a proxy)")
-            print("  ".join(parts), flush=True)
+            row = self._measure(steps, keep)
+            self.bad_reports = self.bad_reports + 1 if row["skipped"] > BAD_SHARE * steps else 0
+        if keep and not self.bad_reports:
+            self._keep()
+        if steps:
+            self.log.add(row)
+            self._print(row)
         self._begin_report()
 
+    def _measure(self, steps, with_proxy):
+        """A row of the log: these steps, the last ones, in figures."""
+        *sums, skipped = self.trainer.take_sums()
+        loss, error, averaging = (value / (steps - skipped) if steps > skipped else None for value in sums)
+        seconds, data_share = time.monotonic() - self.reported, self.clock.share()
+        minutes = (self.spent + time.monotonic() - self.started) / 60
+        proxy = self.trainer.proxy(self.proxy, PROXY, self.recipe.batch) if with_proxy and self.proxy else None
+        step, rate = self.trainer.step, self.trainer.optimizer.param_groups[0]["lr"]
+        values = (step, minutes, step * self.total, rate, loss, error, averaging, proxy, steps * self.total / seconds)
+        return dict(zip(COLUMNS, (*values, data_share, int(skipped)), strict=True))
+
+    def _print(self, row):
+        parts = [f"{row['minutes']:6.1f} min", f"step {row['step']}"]
+        if row["error"] is not None:
+            parts.append(f"error {row['error']:.3f} levels (averaging {row['averaging']:.3f})")
+        speed = row["samples_per_second"]
+        parts.append(f"{speed:.1f} samples/s (data {row['data_share']:.1%})")
+        if self.recipe.steps:
+            parts.append(f"{(self.recipe.steps - row['step']) * self.total / speed / 60:.1f} min to go")
+        if row["skipped"]:
+            parts.append(f"{row['skipped']} steps skipped: gradients not finite")
+        if row["proxy_psnr"] is not None:
+            parts.append(f"held-out crops {row['proxy_psnr']:.3f} dB (a proxy)")
+        print("  ".join(parts), flush=True)
+
     def _keep(self):
-        """Reports, with the proxy; and writes checkpoint and weights, unless something is wrong with them."""
-        trainer = self.trainer
-        self._report(measure=True)
-        if not self.bad_reports:
-            now = time.monotonic()
-            spent, trained = self.spent + now - self.started, self.trained + now - self.began
-            trainer.save(self.checkpoint, spent=spent, trained=trained, **self.kept)
-            recipe = self.recipe
-            trainer.save_weights(
-                self.weights, model=recipe.model, license=recipe.license, training_data=self.training_data,
-                training=f"{trainer.step} steps of {self.total} crops of {recipe.crop} x {recipe.crop} pixels",
-            )  # fmt: skip
-        self._begin_report()
+        """Writes the weights, and the checkpoint, for which there is no more room where a disk is nearly full."""
+        trainer, recipe = self.trainer, self.recipe
+        trainer.save_weights(
+            self.weights, model=recipe.model, license=recipe.license, training_data=self.training_data,
+            training=f"{trainer.step} steps of {self.total} crops of {recipe.crop} x {recipe.crop} pixels",
+        )  # fmt: skip
+        now = time.monotonic()
+        spent, trained = self.spent + now - self.started, self.trained + now - self.began
+        trainer.save(self.checkpoint, spent=spent, trained=trained, **self.kept)
         self.checkpointed = time.monotonic()
 
     # --- After ---
@@ -458,11 +512,18 @@ class Run:
     def finish(self):
         """Says where the weights are, or why there is no more to come."""
         if self.bad_reports == BAD_REPORTS:
+            what = f"the gradients were not finite in {BAD_REPORTS} reports in a row"
+            if not self.checkpoint.exists():
+                raise TrainingError(f"{what}, before the first checkpoint: try a lower --learning-rate")
             raise TrainingError(
-                f"the gradients were not finite in {BAD_REPORTS} reports in a row: the last good weights are in "
-                f"{self.weights}; --resume with a lower --learning-rate"
+                f"{what}: the last good weights are in {self.weights}; --resume with a lower --learning-rate"
             )
-        if self.signal:
+        if self.ranks.first and not self.trainer.step and not self.signal:
+            raise TrainingError(
+                f"the {self.recipe.minutes:g} minutes were over before the first step: give more --minutes; the videos "
+                "are decoded by now"
+            )
+        if self.signal and self.trainer.step:
             self.say(f"stopped at step {self.trainer.step}; --resume goes on from there")
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -472,7 +533,10 @@ class Run:
 
 
 class Feed:
-    """The batches of this process, on its device. Frames elsewhere are cut ahead of time, so that no GPU waits."""
+    """The batches of this process, on its device.
+
+    Frames elsewhere are cut ahead of time, so that no GPU waits; a CPU that does both would gain nothing by it.
+    """
 
     def __init__(self, batches, device, total, begin, count):
         self.batches, self.device = batches, device

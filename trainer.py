@@ -21,6 +21,7 @@ from metrics import psnr
 from network import REACH, Network, fast_precision, load_network, published_name
 
 WARM_UP = 0.05  # share of the schedule in which the learning rate rises
+FIRST_STEPS = 30  # in which it rises at least: the first ones of AdamW are all of full length, whatever the gradient
 AVERAGE_EVERY = 4  # steps
 CLIP = 1.0  # norm of the gradient, at most
 WEIGHT_DECAY = 1e-4
@@ -91,7 +92,8 @@ class Trainer:
 
     Attributes:
         step: how many there were.
-        sums: (4,) on the device: loss, error, error of averaging, steps skipped; summed since `take_sums`.
+        sums: (4,) on the device: loss, error, error of averaging (each of this process's crops), steps skipped; summed
+            since `take_sums`.
     """
 
     def __init__(self, network, device, precision, ranks, learning_rate, average, balance, features=None, colour=0.0):
@@ -111,8 +113,9 @@ class Trainer:
 
     def train(self, one, truth, two, progress):
         """One step with a batch as `Batches` makes it, at this point of the schedule."""
+        rate = self.learning_rate * schedule(progress) * min(1.0, (self.step + 1) / FIRST_STEPS)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * schedule(progress)
+            group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out = self.parallel(one, two, surrounded=True)
         inner = (..., slice(REACH, -REACH), slice(REACH, -REACH))
@@ -148,14 +151,14 @@ class Trainer:
 
     @torch.no_grad()
     def proxy(self, batches, total, batch):
-        """Mean PSNR in dB of the averaged weights on `total` fixed crops, rounded to 8 bits."""
+        """Mean PSNR in dB of the averaged weights on `total` fixed crops, rounded to 8 bits; 100 dB where exact."""
         values = []
         for begin in range(0, total, batch):
             one, truth, two = batches(0, total, begin, min(begin + batch, total))
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 out = self.averaged(one, two, surrounded=True)
             out, truth = ((255 * frames).clamp(0, 255).round().byte().cpu().numpy() for frames in (out, truth))
-            values += [psnr(*pair) for pair in zip(out, truth, strict=True)]
+            values += [min(psnr(*pair), 100.0) for pair in zip(out, truth, strict=True)]
         return sum(values) / len(values)
 
     # --- Files ---

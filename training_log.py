@@ -1,6 +1,7 @@
 """What a run of training leaves for people to read: its reports in a CSV file, a picture of them, and TensorBoard's."""
 
 import csv
+import math
 
 from files import replacing
 
@@ -10,10 +11,11 @@ COLUMNS = (
 )  # fmt: skip
 PANELS = (  # title, and the columns drawn
     ("mean error of the crops trained on, in grey levels", ("error", "averaging")),
-    ("PSNR of held-out crops in dB (a proxy)", ("proxy_psnr",)),
+    ("PSNR of held-out crops in dB (a proxy, with --held-out, at each checkpoint)", ("proxy_psnr",)),
     ("samples per second", ("samples_per_second",)),
 )
 WIDTH, HEIGHT, MARGIN = 900, 240, 60  # pixels of a panel
+TICKS = 5  # about as many on each axis
 COLOURS = ("#1f5fa8", "#999999")
 
 
@@ -87,18 +89,30 @@ def _draw_panel(draw, top, title, curves, end):
     def place(minutes, value):
         return left + minutes / end * (right - left), lower - (value - least) / (most - least) * (lower - upper)
 
-    for part in range(5):
-        minutes, value = part / 4 * end, least + part / 4 * (most - least)
-        x, y = place(minutes, value)
+    for value in _ticks(least, most):
+        _, y = place(0, value)
         draw.line([(left, y), (right, y)], "#dddddd")
-        draw.text((left - 6, y), f"{value:.4g}", "#555555", anchor="rm")
-        draw.text((x, lower + 6), f"{minutes:.3g} min", "#555555", anchor="ra" if part == 4 else "ma")
-    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        draw.text((left - 6, y), f"{value:g}", "#555555", anchor="rm")
+    for minutes in _ticks(0, end):
+        x, _ = place(minutes, least)
+        draw.text((x, lower + 6), f"{minutes:g} min", "#555555", anchor="ma")
+    name_end = right
+    for (name, curve), colour in reversed(list(zip(curves.items(), COLOURS, strict=False))):
         line = [place(*point) for point in curve]
         draw.line(line, colour, width=2, joint="curve")
         for x, y in line if len(line) < 40 else line[-1:]:
             draw.ellipse([x - 2, y - 2, x + 2, y + 2], colour)
-        draw.text((right, line[-1][1] - 4), name.replace("_", " "), colour, anchor="rs")
+        if len(curves) > 1:
+            draw.text((name_end, top + 8), name.replace("_", " "), colour, anchor="ra")
+            name_end -= MARGIN + draw.textlength(name)
+
+
+def _ticks(least, most):
+    """Round numbers between two, some TICKS of them."""
+    rough = (most - least) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return [number * step for number in range(math.ceil(least / step), math.floor(most / step) + 1)]
 
 
 def _text(value):

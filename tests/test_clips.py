@@ -103,7 +103,7 @@ def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
     first, again = (
         Footage([tmp_path / "films"], tmp_path / "cache", lambda *progress: calls.append(progress)) for _ in range(2)
     )
-    assert calls == [(1, 1)]
+    assert calls == [(0, 1), (1, 1)]
     assert first.path == again.path
     assert torch.equal(first.pixels, again.pixels)
     make_clip("films/two.mp4", moving_frames(6, 64, 64))
@@ -116,9 +116,26 @@ def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
     with pytest.raises(FileExistsError):
         Footage([tmp_path / "films"], tmp_path / "cache")
     (tmp_path / "films" / "one.mp4").write_text("this is no video")
-    with pytest.raises(ClipError, match=r"none of these clips is of use: .*one\.mp4 is no video"):
-        Footage([tmp_path / "films"], tmp_path / "other")
-    assert not list((tmp_path / "other").glob("*.part"))
+    make_clip("films/two.mp4", moving_frames(2, 64, 64))
+    with pytest.raises(ClipError, match="none of these clips is of use") as error:
+        Footage([tmp_path / "films"], tmp_path / "deep" / "cache")
+    one, two = error.value.skipped
+    assert "one.mp4 is no video" in one
+    assert two.endswith("two.mp4: no scene of three frames")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_an_interrupted_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
+    def interrupt(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    for name in ("one", "two", "three"):
+        make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        Footage([tmp_path / "films"], tmp_path / "deep" / "cache", interrupt)
+    assert list((tmp_path / "deep").iterdir()) == []
 
 
 # --- Triplets ---
@@ -200,6 +217,14 @@ def test_frames_have_to_be_large_enough(known):
         Batches(known, crop=96)
     with pytest.raises(ClipError, match="synthetic motion needs frames of 132 pixels"):
         Batches(known, crop=32, synthetic=0.1)
+
+
+def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
+    make_clip("films/large.mp4", moving_frames(6, 96, 96))
+    make_clip("films/small.mp4", moving_frames(6, 96, 80))
+    draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
+    assert draw.skipped == [f"{tmp_path / 'films' / 'small.mp4'}: frames of 80x96; --crop 32 needs 82 pixels each way"]
+    assert draw.triplets == 4 + 2
 
 
 # --- Synthetic motion ---
