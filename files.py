@@ -43,8 +43,8 @@ def making(folder):
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # one that holds something, and so do those around it
-            for each in new:
+        for each in new:
+            with contextlib.suppress(OSError):  # it holds something, or is gone already
                 each.rmdir()
         raise
 

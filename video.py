@@ -28,7 +28,7 @@ import joining
 import scenes
 import timing
 from decoding import VideoError, open_source
-from files import UsageError, held, reason, replacing
+from files import UsageError, held, making, reason, replacing
 from pictures import PictureError
 from threads import Behind, ahead
 
@@ -137,23 +137,17 @@ class Job:
 
     def run(self, between, device="cpu", resume=False, recipe="", progress=None):
         """Makes it; see `interpolate`."""
-        made = not self.work.parent.exists()  # as for frames/%05d.png, where there is no folder frames
-        try:
-            with self._held():
-                self._begin(resume, recipe)
-                try:
-                    self._render(Renderer(self.source, self.layout, between, device), progress)
-                except KeyboardInterrupt:
-                    self._show()
-                    raise
-                except Exception:
-                    self._leave()
-                    raise
-                self._finish()
-        finally:
-            if made:
-                with contextlib.suppress(OSError):  # there is something in it
-                    self.work.parent.rmdir()
+        with self._held():
+            self._begin(resume, recipe)
+            try:
+                self._render(Renderer(self.source, self.layout, between, device), progress)
+            except KeyboardInterrupt:
+                self._show()
+                raise
+            except Exception:
+                self._leave()
+                raise
+            self._finish()
 
     def _check_target(self, path):
         """Says early what would keep the target from being written."""
@@ -201,13 +195,13 @@ class Job:
     def _held(self):
         """The folder of the parts is there, and nobody else works in it."""
         in_the_way = VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
-        try:
-            self.work.mkdir(parents=encoding.is_pattern(self.target), exist_ok=True)
-        except FileExistsError as error:
-            raise in_the_way from error
-        except OSError as error:
-            raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
         with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(making(self.work))
+            except FileExistsError as error:
+                raise in_the_way from error
+            except OSError as error:
+                raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
             try:
                 stack.enter_context(held(self.work))
             except (BlockingIOError, FileNotFoundError) as error:
