@@ -30,7 +30,7 @@ from batches import SURROUNDINGS, Batches
 from clips import ClipError, Footage, find_clips, scenes
 from command_line import exit_status
 from files import DataError, making
-from losses import LITE
+from losses import LITE, FeatureDistance
 from metrics import psnr
 from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
 from ranks import Ranks
@@ -106,7 +106,8 @@ def parse(argv):
     parser.add_argument(
         "--validate",
         metavar="FILE",
-        help="do not train: mean PSNR of these weights on --data (whole frames, float32)",
+        help="do not train: mean PSNR of these weights on --data (whole frames, float32); with --features, the "
+        "distance of features, too, which is lower where details are sharper",
     )
     recipe("model", "l1: exact colours; lf: sharper details", choices=MODELS)
     budget = parser.add_mutually_exclusive_group()
@@ -153,7 +154,11 @@ def parse(argv):
         type=within(float, 1e-3),
         metavar="L",
     )
-    recipe("features", "of lf: torchvision's VGG-19 (a .pth file), or EfficientNet-Lite0", metavar=f"FILE|{LITE}")
+    recipe(
+        "features",
+        "of lf and --validate: torchvision's VGG-19 (a .pth file), or EfficientNet-Lite0",
+        metavar=f"FILE|{LITE}",
+    )
     recipe("colour", "of lf: how much L1 on colour is added", type=within(float, 0), metavar="W")
     recipe("seed", "chooses crops and beginning", type=within(int, 0), metavar="N")
     recipe("precision", "of the convolutions; auto: bfloat16 where it is native", choices=PRECISIONS)
@@ -179,7 +184,7 @@ def parse(argv):
     if options.crop and options.crop % DEPTH:
         parser.error(f"--crop {options.crop} is not a multiple of {DEPTH}")
     if options.validate:
-        unfit = {"out", "held_out", "resume", "start", "cache", *RECIPE} - {"model", "precision"}
+        unfit = {"out", "held_out", "resume", "start", "cache", *RECIPE} - {"model", "precision", "features"}
         for name in sorted(unfit):
             if getattr(options, name) not in (None, False, []):
                 parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
@@ -209,7 +214,7 @@ def within(kind, least, most=math.inf):
 
 
 def validate(options):
-    """Prints the mean PSNR for each clip, and over the clips.
+    """Prints the mean PSNR for each clip, and over the clips; and the distance of features, if they are named.
 
     Triplets (t, t + 1, t + 2) for every 15th t of a clip, as far as they lie within a scene; frames with a short side
     of 360 at most; whole frames, rounded to 8 bits, in float32 unless --precision says otherwise. A triplet with a
@@ -219,21 +224,33 @@ def validate(options):
     clips = find_clips(options.data)
     model = options.model or RECIPE["model"]
     interpolator = Interpolator(model, options.validate, options.device, precision=precision)
+    distance = FeatureDistance(options.features).to(interpolator.device) if options.features else None
+
+    def measure(one, truth, two):
+        out = interpolator(one, two)
+        pair = (torch.from_numpy(frame).to(interpolator.device).permute(2, 0, 1)[None] / 255 for frame in (out, truth))
+        # The distance is of BGR, as the network's frames are.
+        return psnr(out, truth), *([distance(*(frame.flip(1) for frame in pair)).item()] if distance else [])
+
+    def row(name, count, values):
+        decibels, *features = np.mean(values, axis=0)
+        print(f"{name:40} {count} {decibels:8.3f} dB{''.join(f'{value:10.5f}' for value in features)}", flush=True)
+
     means = []
     for clip in clips:
         try:
-            values = [psnr(interpolator(one, two), truth) for one, truth, two in validation_triplets(clip)]
+            values = [measure(*triplet) for triplet in validation_triplets(clip)]
         except ClipError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
         if not values:
             print(f"skipped: {clip} has no triplet of three different frames", file=sys.stderr)
             continue
-        means.append(np.mean(values))
-        print(f"{clip.name:40} {len(values):4} triplets {means[-1]:8.3f} dB", flush=True)
+        means.append(np.mean(values, axis=0))
+        row(clip.name, f"{len(values):4} triplets", values)
     if not means:
         raise TrainingError("none of these clips could be used")
-    print(f"{'mean of ' + str(len(means)) + ' clips':40} {np.mean(means):22.3f} dB")
+    row(f"mean of {len(means)} clips", " " * 13, means)
 
 
 def validation_triplets(clip):

@@ -24,6 +24,7 @@ import train
 import trainer
 from batches import Batches
 from clips import Footage
+from losses import LITE, FeatureDistance
 from network import REACH, load_network
 from ranks import Ranks
 
@@ -135,15 +136,18 @@ def test_validation_is_one_number(trained, frames, tmp_path, capsys):
     out, film, _ = trained
     (tmp_path / "text.mp4").write_text("this is no video")
     weights = str(out / "trained-l1.safetensors")
-    assert train.main(["--validate", weights, "--data", str(film), "--data", str(tmp_path)]) == 0
+    words = ["--validate", weights, "--data", str(film), "--data", str(tmp_path), "--features", LITE]
+    assert train.main(words) == 0
     printed = capsys.readouterr()
     network = load_network(weights=weights)
     with torch.inference_mode():
         one, truth, two = torch.from_numpy(frames).permute(0, 3, 1, 2).float().split(1)
         between = (255 * network(one.flip(1) / 255, two.flip(1) / 255)).round().clamp(0, 255).flip(1)
     expected = 10 * math.log10(255**2 / (between - truth).square().mean().item())
-    assert re.search(r"film.mp4 +1 triplets +([\d.]+) dB", printed.out)[1] == f"{expected:.3f}"
-    assert re.search(r"mean of 1 clips +([\d.]+) dB", printed.out)[1] == f"{expected:.3f}"
+    distance = FeatureDistance(LITE)(between.flip(1) / 255, truth.flip(1) / 255).item()
+    for name in (r"film.mp4 +1 triplets", "mean of 1 clips"):
+        found = re.search(rf"{name} +([\d.]+) dB +([\d.]+)$", printed.out, re.M)
+        assert found.groups() == (f"{expected:.3f}", f"{distance:.5f}")
     assert re.fullmatch(r"skipped: .*text.mp4 is no video .*\n", printed.err)
 
 
