@@ -463,7 +463,8 @@ def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
         assert Path("out").exists() != status
 
 
-def test_help_explains_every_default(capsys):
+def test_help_explains_every_default(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at its hyphen
     with pytest.raises(SystemExit):
         train.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
