@@ -23,13 +23,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from files import DataError, making, replacing
+from files import DataError, making, reason, replacing
+from scenes import THRESHOLD, cut_scores, thumbnail
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 SHORT_SIDE = 360  # pixels, at most: larger frames are reduced to it
 CHUNK = 240  # frames in memory at once; also the longest scene: longer ones are taken apart
 CELL = 16  # pixels: the side of the squares in which motion is measured
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache
 
 
 class ClipError(DataError):
@@ -159,24 +160,11 @@ def scenes(path):
 
 def _cut(number, rate, frames):
     """The scenes in successive frames, of which the first has this number."""
-    bounds = [0, *(np.flatnonzero(_cuts(frames)) + 1), len(frames)]
-    for begin, end in pairwise(bounds):
+    scores = cut_scores(thumbnail(frame[..., 1]) for frame in frames)  # green is most of luma
+    cuts = np.flatnonzero(np.array(scores) > THRESHOLD)
+    for begin, end in pairwise([0, *(cuts + 1), len(frames)]):
         if end - begin >= 3:
             yield int(number + begin), rate, frames[begin:end]
-
-
-def _cuts(frames):
-    """Where a new scene begins: (T - 1,), bool.
-
-    There, much changes at once, far more than around it (which fast motion does not, as it lasts), and so does the
-    distribution of brightness (which it hardly does).
-    """
-    small = frames[:, ::8, ::8].mean(axis=3)
-    change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2))
-    histograms = np.stack([np.histogram(frame, 32, (0, 256))[0] for frame in small]) / small[0].size
-    shift = np.abs(np.diff(histograms, axis=0)).sum(axis=1)  # 0 to 2
-    around = [np.median(change[max(0, i - 6) : i + 7]) for i in range(len(change))]
-    return ((change > 12) & (change > 3 * np.array(around)) & (shift > 0.4)) | (change > 60)
 
 
 def measure_motion(frames):
@@ -265,7 +253,7 @@ def _open(path):
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"{path} is no video that can be read ({_reason(error)})") from error
+        raise ClipError(f"{path} is no video that can be read ({reason(error)})") from error
     if not container.streams.video:
         container.close()
         raise ClipError(f"{path} has no picture")
@@ -278,7 +266,7 @@ def _open(path):
                 for frame in container.decode(stream):
                     yield _reduce(frame.to_ndarray(format="rgb24"))
             except (av.FFmpegError, OSError) as error:
-                raise ClipError(f"{path} breaks off ({_reason(error)})") from error
+                raise ClipError(f"{path} breaks off ({reason(error)})") from error
 
     return float(stream.average_rate or 25), frames()
 
@@ -303,10 +291,6 @@ def _open_with_opencv(path):
             video.release()
 
     return video.get(cv2.CAP_PROP_FPS) or 25.0, frames()
-
-
-def _reason(error):
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _reduce(frame):

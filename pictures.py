@@ -242,9 +242,18 @@ def check_place(path):
         raise PictureError(f"{path} is a folder: name a file")
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe or device, which a file would take the place of
         raise PictureError(f"{path} is not an ordinary file")
-    if not os.path.isdir(path.parent):
+    check_folder(path, path.parent)
+
+
+def check_folder(path, folder):
+    """Says early if nothing can be made in the folder in which `path`, or the folder that it lies in, is to be.
+
+    Raises:
+        PictureError: it is missing or cannot be written.
+    """
+    if not os.path.isdir(folder):
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise PictureError(f"{path} cannot be written: no permission to write to {path.parent}")
 
 

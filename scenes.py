@@ -8,6 +8,8 @@ import itertools
 
 import numpy as np
 
+LONGEST_RUN = 3  # copies of a frame, itself included, that are looked past
+CONTEXT = LONGEST_RUN  # frames on either side by which a cut is told from motion: there one is that is no copy
 THRESHOLD = 1.5  # tests/measure_scenes.py says what this finds and what it takes for a cut that is none
 THUMBNAIL = (18, 32)  # rows, columns: little enough that motion within a scene does not count for much
 NOISE = 3  # levels of 255 by which thumbnails differ for no reason of note
@@ -49,6 +51,13 @@ def cut_score(around):
     across = min(_difference(left, right) for left in lefts for right in rights)
     beside = [_difference(*pair) for pair in (lefts, rights) if len(pair) == 2]
     return across / (NOISE + max(beside, default=UNKNOWN_MOTION))
+
+
+def cut_scores(thumbnails):
+    """`cut_score` between each and the next of all frames that there are."""
+    padded = [None] * CONTEXT + list(thumbnails) + [None] * CONTEXT
+    width = 2 * CONTEXT + 2
+    return [cut_score(padded[start : start + width]) for start in range(len(padded) - width + 1)]
 
 
 def _distinct(thumbnails):

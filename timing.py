@@ -13,16 +13,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from decoding import Frame
+from scenes import CONTEXT, LONGEST_RUN
 
 FACTORS = (2, 4, 8, 16)
 GRID = 8  # parts of the time between two frames, for moments that lie on no grid of up to the largest factor
 FINE_GRID = 16  # likewise, where motion is spread over copies: thirds and sixths are to be even
-LONGEST_RUN = 3  # copies of a frame, itself included, that motion may be computed across
 # How often each frame of a film is shown, over and over, where copies bring it to a rate of television or of screens:
 # of 25 frames per second to 60 and 30, of 24 to 30 and 60. Each begins so that it can be told from itself, shifted.
 CADENCES = ([2, 2, 3, 2, 3], [1, 1, 1, 1, 2], [1, 1, 1, 2], [2, 3])
 LONGEST_CADENCE = max(map(len, CADENCES))
-CONTEXT = LONGEST_RUN  # frames on either side by which a cut is told from motion: there one is that is no copy
 
 
 @dataclass(frozen=True)

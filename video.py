@@ -29,7 +29,7 @@ import scenes
 import timing
 from decoding import VideoError, open_source
 from files import UsageError, held, making, reason, replacing
-from pictures import PictureError
+from pictures import PictureError, check_folder
 from threads import Behind, ahead
 
 DUPLICATES = ("keep", "redistribute")
@@ -155,10 +155,7 @@ class Job:
         folder = target.absolute().parent
         if self.to_pictures and not target.is_dir() and encoding.is_pattern(target) and not folder.exists():
             folder = folder.parent
-        if not folder.is_dir():
-            raise VideoError(f"{target} cannot be written: there is no folder {target.parent}")
-        if not os.access(folder, os.W_OK):
-            raise VideoError(f"{target} cannot be written: no permission to write to {target.parent}")
+        check_folder(target, folder)
         if target.exists() and path.exists() and os.path.samefile(path, target):
             raise UsageError(f"{target} is the input: it would be lost")
         if self.partial.exists() and path.exists() and os.path.samefile(path, self.partial):

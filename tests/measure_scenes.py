@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import scenes
 from decoding import VideoFile
-from timing import CONTEXT
 
 CUTS, NEIGHBOURS, FLASHES, PIECE, FLASH = 100, 2000, 200, 12, 60
 
@@ -52,11 +51,10 @@ def main():
             frames = luma(row)
             start = choice.randrange(len(frames) - PIECE)
             pieces.append([scenes.thumbnail(frame) for frame in frames[start : start + PIECE]])
-        cuts.append(score(pieces[0] + pieces[1], PIECE - 1))
+        cuts.append(scenes.cut_scores(pieces[0] + pieces[1])[PIECE - 1])
     others = []
     for row in sorted(rows, key=lambda row: -float(row["mad"])):
-        thumbnails = [scenes.thumbnail(frame) for frame in luma(row)[:200]]
-        others += [score(thumbnails, number) for number in range(len(thumbnails) - 1)]
+        others += scenes.cut_scores(scenes.thumbnail(frame) for frame in luma(row)[:200])
         if len(others) >= NEIGHBOURS - FLASHES:
             break
     others = others[: NEIGHBOURS - FLASHES]
@@ -67,16 +65,10 @@ def main():
         piece = [scenes.thumbnail(frame) for frame in frames[start : start + PIECE]]
         flash = np.clip(frames[start + 6].astype(int) + FLASH, 0, 255).astype(np.uint8)
         piece[6] = scenes.thumbnail(flash)
-        others += [score(piece, 5), score(piece, 6)]
+        others += scenes.cut_scores(piece)[5:7]
     found, wrong = np.mean(np.array(cuts) > scenes.THRESHOLD), np.mean(np.array(others) > scenes.THRESHOLD)
     print(f"{options.pack}, seed {options.seed}, threshold {scenes.THRESHOLD}")
     print(f"found {found:.1%} of {len(cuts)} cuts; took {wrong:.2%} of {len(others)} other neighbours for cuts")
-
-
-def score(thumbnails, number):
-    """Of the pair `number`, `number` + 1 among thumbnails in a row."""
-    padded = [None] * CONTEXT + thumbnails + [None] * CONTEXT
-    return scenes.cut_score(padded[number : number + 2 * CONTEXT + 2])
 
 
 if __name__ == "__main__":
