@@ -223,7 +223,8 @@ def _triplets(scenes):
     """
     rows, weights, motion = [np.empty((0, 6), np.int64)], [np.empty(0)], 0
     for scene in scenes:
-        change = scene.motion.mean(axis=(1, 2), dtype=np.float64)
+        cells = scene.motion.shape[1] * scene.motion.shape[2] or 1  # none in frames that are smaller than one
+        change = scene.motion.sum(axis=(1, 2), dtype=np.float64) / cells
         so_far = np.concatenate([[0], change.cumsum()])  # (frames,)
         for stride in STRIDES:
             middle = np.arange(stride, scene.frames - stride)

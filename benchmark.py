@@ -163,17 +163,18 @@ def measure(options):
             note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume goes on")
         raise
     try:
-        results.save(complete=not results.left_out)
+        left_out = sum((triplet.subset, triplet.scene) in results.left_out for triplet in triplets)
+        results.save(complete=not left_out)
     finally:  # a full disk does not take the figures along
         print(report.text(results, options.benchmark), flush=True)
     if options.csv:
         write(options.csv, results.csv())
     if page:
         print(page.write(results, options.benchmark))
-    if results.left_out:
+    if left_out:
         for line in report.left_out(results):
             print(line, file=sys.stderr)
-        raise BenchmarkError(f"left out: {len(results.left_out)} of {len(triplets)} scenes")
+        raise BenchmarkError(f"left out: {left_out} of {len(triplets)} scenes")
 
 
 def find(options):
@@ -273,14 +274,17 @@ def measure_all(triplets, entries, results, page, options):
         try:
             one, two, truth = triplet.read()
             made = [methods.to_8_bits(entry.between(one, two), options.truncate) for entry in entries]
+            values = [
+                dict.fromkeys(results.settings["metrics"])
+                | {name: METRICS[name].function(picture, truth) for name in names}
+                for picture in made
+            ]
         except PictureError as error:
             results.leave_out(triplet, str(error))
             continue
-        values = [
-            dict.fromkeys(results.settings["metrics"])
-            | {name: METRICS[name].function(picture, truth) for name in names}
-            for picture in made
-        ]
+        except MetricError as error:
+            results.leave_out(triplet, f"{triplet.one} is too small: {error}")
+            continue
         for entry, picture, measured in zip(entries, made, values, strict=True):
             exact = float32_of(entry, entries)
             if exact is not None:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from files import DataError, making, reason, replacing
+from files import DataError, held, making, reason, replacing
 from scenes import THRESHOLD, cut_scores, thumbnail
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
@@ -51,7 +52,6 @@ class Scene:
 
     Attributes:
         clip: which of `Footage.clips` it is from.
-        first: number of its first frame there.
         start: index of its first pixel in `Footage.pixels`; frames, rows and pixels follow without gaps.
         frames, height, width: its size.
         rate: frames per second.
@@ -62,7 +62,6 @@ class Scene:
     """
 
     clip: int
-    first: int
     start: int
     frames: int
     height: int
@@ -94,17 +93,24 @@ class Footage:
         self.clips = find_clips(folders)
         name = f"frames-{_fingerprint(self.clips)}"
         self.path, index = (Path(cache) / f"{name}.{suffix}" for suffix in ("rgb", "npz"))
-        if not index.exists() or not self.path.exists():
+        saved = _load(index, self.path)
+        if not saved:
             with making(self.path.parent):
-                _decode_all(self.clips, self.path, index, progress)
-        with np.load(index) as saved:
-            self.skipped = json.loads(str(saved["skipped"]))
-            table, rates, motion = saved["table"], saved["rates"], saved["motion"]
+                if progress:
+                    progress(0, len(self.clips))
+                with held(self.path.parent, wait=True):
+                    saved = _load(index, self.path)  # another run may just have decoded them
+                    if not saved:
+                        index.unlink(missing_ok=True)  # never an old index with new pixels
+                        _decode_all(self.clips, self.path, index, progress)
+                        saved = _load(index, self.path)
+        self.skipped = json.loads(str(saved["skipped"]))
+        rates, motion = saved["rates"].tolist(), saved["motion"]
         self.scenes, at = [], 0
-        for (clip, first, start, frames, height, width), rate in zip(table.tolist(), rates.tolist(), strict=True):
+        for (clip, start, frames, height, width), rate in zip(saved["table"].tolist(), rates, strict=True):
             shape = (frames - 1, height // CELL, width // CELL)
             self.scenes.append(
-                Scene(clip, first, start, frames, height, width, rate, motion[at : at + np.prod(shape)].reshape(shape))
+                Scene(clip, start, frames, height, width, rate, motion[at : at + np.prod(shape)].reshape(shape))
             )
             at += np.prod(shape)
         size = self.path.stat().st_size
@@ -188,12 +194,21 @@ def _fingerprint(clips):
     return hashlib.sha256(json.dumps([FORMAT, SHORT_SIDE, facts]).encode()).hexdigest()[:16]
 
 
+def _load(index, path):
+    """What is known of the scenes, if it and their pixels are there and whole."""
+    try:
+        with np.load(index) as file:
+            saved = {name: file[name] for name in ("table", "rates", "motion", "skipped")}
+        pixels = int(saved["table"][:, 2:].prod(axis=1).sum())
+        return saved if path.stat().st_size == 3 * pixels else None
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        return None
+
+
 def _decode_all(clips, target, index, progress):
     """Writes the pixels of all scenes to `target`, and what is known of them to `index`."""
     lock, failed = threading.Lock(), threading.Event()
     found, skipped, done = [], {}, 0
-    if progress:
-        progress(done, len(clips))
     with replacing(target) as part, open(part, "wb") as file:
 
         def decode(clip):
@@ -205,7 +220,7 @@ def _decode_all(clips, target, index, progress):
                         return
                     motion = measure_motion(frames)
                     with lock:
-                        found.append((clip, first, file.tell() // 3, *frames.shape[:3], rate, motion))
+                        found.append(((clip, first), [clip, file.tell() // 3, *frames.shape[:3]], rate, motion))
                         file.write(frames)
                     usable += len(frames)
             except ClipError as error:
@@ -230,13 +245,14 @@ def _decode_all(clips, target, index, progress):
         reasons = [skipped[clip] for clip in sorted(skipped)]
         if not found:
             raise ClipError("none of these clips is of use", reasons)
-    found.sort(key=lambda scene: scene[:2])  # whichever thread was first, a seed means the same crops
+    found.sort(key=lambda scene: scene[0])  # whichever thread was first, a seed means the same crops
+    _, table, rates, motion = zip(*found, strict=True)
     with replacing(index) as part, open(part, "wb") as file:
         np.savez(
             file,
-            table=np.array([scene[:6] for scene in found], np.int64),
-            rates=np.array([scene[6] for scene in found], np.float64),
-            motion=np.concatenate([scene[7].ravel() for scene in found]),
+            table=np.array(table, np.int64),
+            rates=np.array(rates, np.float64),
+            motion=np.concatenate([changes.ravel() for changes in motion]),
             skipped=json.dumps(reasons),
         )
 

@@ -50,8 +50,11 @@ def making(folder):
 
 
 @contextlib.contextmanager
-def held(folder):
+def held(folder, wait=False):
     """Keeps others who ask for a folder in this way from it until the block ends, on systems that can (not Windows).
+
+    Args:
+        wait: for whoever holds it.
 
     Raises:
         BlockingIOError: somebody else holds it.
@@ -62,7 +65,7 @@ def held(folder):
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise
         except OSError:  # some network file systems have no locks

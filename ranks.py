@@ -14,6 +14,7 @@ from files import DataError
 
 PATIENCE = timedelta(seconds=25)  # after which a process that does not answer counts as dead
 WRITING = timedelta(minutes=10)  # for which the others wait for the first; its death they see at once
+GATHERING = timedelta(minutes=10)  # until all processes have begun: PyTorch comes from a cold disk, perhaps far away
 SETTING_UP = timedelta(days=1)  # decoding films takes as long as it takes; torchrun sees who dies meanwhile
 
 
@@ -21,7 +22,7 @@ _VARIABLES = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))  # that torchru
 
 
 class RankError(DataError):
-    """A process of the run is gone."""
+    """A process of the run is gone, or was never there."""
 
 
 class Ranks:
@@ -39,10 +40,13 @@ class Ranks:
 
     def __enter__(self):
         if self.count > 1:
-            distributed.init_process_group("gloo", timeout=PATIENCE)
+            try:
+                distributed.init_process_group("gloo", timeout=GATHERING)
+            except (RuntimeError, ValueError) as error:
+                raise RankError(
+                    f"the {self.count} processes of this run have not found one another: start them with torchrun"
+                ) from error
             self.preparations = distributed.new_group(backend="gloo", timeout=SETTING_UP)
-            # Gradients go from GPU to GPU where there are some; what is agreed on never makes a GPU wait.
-            self.gradients = distributed.new_group(backend=self._backend(), timeout=PATIENCE)
             # The first, for whom the others wait while it measures and writes, never waits for long itself.
             self.words = distributed.new_group(backend="gloo", timeout=PATIENCE if self.first else WRITING)
         return self
@@ -55,22 +59,19 @@ class Ranks:
         elif isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
             raise RankError("a process of this run has ended or hangs; --resume goes on from its checkpoint") from error
 
-    @staticmethod
-    def _backend():
-        return "nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
-
     def wait(self):
         """Returns when all have come here."""
         if self.count > 1:
             distributed.barrier(group=self.preparations)
 
     def parallel(self, network):
-        """The network with gradients that are the means over all processes."""
+        """The network with gradients that are the means over all processes, each of which has to call this."""
         if self.count == 1:
             return network
-        return torch.nn.parallel.DistributedDataParallel(
-            network, process_group=self.gradients, gradient_as_bucket_view=True
-        )
+        # Gradients go from GPU to GPU where there are some; what is agreed on never makes a GPU wait.
+        on_gpu = next(network.parameters()).is_cuda and distributed.is_nccl_available()
+        gradients = distributed.new_group(backend="nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        return torch.nn.parallel.DistributedDataParallel(network, process_group=gradients, gradient_as_bucket_view=True)
 
     def agree(self, progress, stop):
         """What the first process takes for the progress, and whether any wants to stop."""

@@ -34,12 +34,14 @@ class Results:
         self.path = path
         self.scenes = {}
         self.left_out = {}
+        self._others_open = False  # whether subsets that are not at hand may lack scenes
         self._saved = time.monotonic()
 
     def load(self, resume, triplets):
         """Takes what an earlier run has left in the file, if it is to be resumed and there is a file.
 
-        Scenes of the subsets at hand that are not among the `triplets` any more are dropped.
+        Scenes of the subsets at hand that are not among the `triplets` any more are dropped; of other subsets all is
+        kept, what was left out, too.
 
         Raises:
             BenchmarkError: there is one that is none of ours, or was measured otherwise; or it holds a run that is not
@@ -53,6 +55,7 @@ class Results:
             if known:
                 complete, settings = content["complete"], dict(content["settings"])
                 scenes = {(entry["subset"], entry["scene"]): _values(entry, settings) for entry in content["scenes"]}
+                left_out = {(entry["subset"], entry["scene"]): entry["why"] for entry in content["left_out"]}
         except OSError as error:
             raise BenchmarkError(f"{self.path} cannot be read: {error.strerror.lower()}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -71,6 +74,8 @@ class Results:
         subsets = {triplet.subset for triplet in triplets}
         present = {(triplet.subset, triplet.scene) for triplet in triplets}
         self.scenes = {key: values for key, values in scenes.items() if key[0] not in subsets or key in present}
+        self.left_out = {key: why for key, why in left_out.items() if key[0] not in subsets}
+        self._others_open = not complete and any(key[0] not in subsets for key in [*scenes, *left_out])
 
     def add(self, triplet, values):
         """`values`: a dict for each method. Saves now and then."""
@@ -95,12 +100,13 @@ class Results:
         return None if not values or None in values else math.fsum(values) / len(values)
 
     def save(self, complete):
+        """Writes the file; `complete` says whether nothing is missing of the subsets at hand."""
         if not self.path:
             return
         self._saved = time.monotonic()
         content = {
             "format": FORMAT,
-            "complete": complete,
+            "complete": complete and not self._others_open,
             "settings": self.settings,
             "means": [
                 {

@@ -13,6 +13,7 @@ usage, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
+import contextlib
 import math
 import signal
 import sys
@@ -29,7 +30,7 @@ import torch
 from batches import SURROUNDINGS, Batches
 from clips import ClipError, Footage, find_clips, scenes
 from command_line import exit_status
-from files import DataError, making
+from files import DataError, UsageError, held, making
 from losses import LITE, FeatureDistance
 from metrics import psnr
 from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
@@ -40,7 +41,7 @@ from training_log import COLUMNS, Log
 EVERY = 15  # frames from one triplet of the validation to the next
 PROXY = 64  # crops that stand in for it during training
 BAD_REPORTS = 3  # in a row end a run
-BAD_SHARE = 0.01  # of a report's steps: more of them skipped make it a bad one (float16 loses one now and then)
+BAD_SHARE = 0.01  # of a report's steps: more than that and than one skipped (float16 loses one now and then) are bad
 GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
 
 # Bytes of memory: what the network, its gradients, their moments and averages take, and each pixel of a crop.
@@ -190,6 +191,10 @@ def parse(argv):
                 parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
     elif not options.out:
         parser.error("--out is missing: the folder to write to")
+    elif options.cache and options.cache.resolve() == options.out.resolve():
+        parser.error("--cache is --out: name a folder for the frames alone")
+    elif options.resume == "must" and options.start:
+        parser.error("--start says what to begin with, and --resume does not begin: leave one of them out")
     return options
 
 
@@ -267,7 +272,12 @@ def validation_triplets(clip):
 def train(options, started):
     before = signal.signal(signal.SIGTERM, _exit)
     try:
-        with Ranks() as ranks, making(options.out):
+        with Ranks() as ranks, making(options.out), contextlib.ExitStack() as stack:
+            if ranks.first:
+                try:
+                    stack.enter_context(held(options.out))
+                except BlockingIOError as error:
+                    raise TrainingError(f"another run writes to {options.out}: name another --out") from error
             run = Run(options, started, ranks)
             run.prepare()
             run.describe()
@@ -296,6 +306,8 @@ class Run:
         given = {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
         if given.keys() & {"minutes", "steps"}:
             given = {"minutes": None, "steps": None} | given
+        if given.get("model", RECIPE["model"]) != "lf" and given.keys() & {"features", "colour"}:
+            raise UsageError("--features and --colour are of lf: add --model lf, or leave them out")
         path = options.out / f"trained-{given.get('model', RECIPE['model'])}"
         self.weights, self.checkpoint = (
             path.with_name(f"{path.name}.{suffix}") for suffix in ("safetensors", "checkpoint")
@@ -307,16 +319,34 @@ class Run:
         self.saved = read_checkpoint(self.checkpoint) if options.resume and self.checkpoint.exists() else None
         before = RECIPE | (self.saved["recipe"] if self.saved else {})
         self.recipe = argparse.Namespace(**before | given)
-        self.changes = [f"{name} {before[name]} -> {value}" for name, value in given.items() if before[name] != value]
+        self.changes = [
+            f"{name} {value}" if before[name] is None else f"{name} {before[name]} -> {value}"
+            for name, value in given.items()
+            if value is not None and before[name] != value
+        ]
         self.spent, self.trained = (self.saved["spent"], self.saved["trained"]) if self.saved else (0.0, 0.0)
 
         self.device = find_device(options.device)
-        if self.device.type == "cuda" and self.device.index is None:
-            self.device = torch.device("cuda", ranks.local if ranks.count > 1 else 0)
+        if self.device.type == "cuda":
+            self.device = self._own_gpu()
             torch.cuda.set_device(self.device)
         self.log_path, self.cache = path, options.cache or options.out / "frames"
         self.signal = None  # that asked the run to stop
-        self.bad_reports = 0
+        self.bad_reports = self.kept_step = 0
+
+    def _own_gpu(self):
+        if self.ranks.count == 1:
+            return self.device if self.device.index is not None else torch.device("cuda", 0)
+        if self.device.index is not None:
+            raise UsageError(
+                f"--device {self.device}: of several processes each takes a GPU of its own; say cuda, or cpu"
+            )
+        if self.ranks.local >= torch.cuda.device_count():
+            raise UsageError(
+                f"this machine has {torch.cuda.device_count()} GPUs, too few for one to each process: "
+                "lower --nproc-per-node, or say --device cpu"
+            )
+        return torch.device("cuda", self.ranks.local)
 
     def say(self, text):
         if self.ranks.first:
@@ -346,21 +376,27 @@ class Run:
         )  # fmt: skip
         if self.saved:
             self.trainer.load(self.saved)
+            self.kept_step = self.trainer.step
             self.saved = {name: self.saved[name] for name in ("footage", "processes")}  # the rest is large
 
         if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
             ranks.wait()
         self.footage = footage = self._decode(options.data)
-        held_out = self._decode(options.held_out) if options.held_out else None
+        held_out = self._decode(options.held_out) if options.held_out and ranks.first else None
         if not ranks.local:
             ranks.wait()
         self.total = ranks.count * recipe.batch
-        self.place = self._place_for_frames(footage)
+        self.place = self._place_for_frames(footage, held_out)
         self.batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, self.place)
         self.feed = Feed(self.batches, self.device, self.total, ranks.rank * recipe.batch, recipe.batch)
-        self.proxy = Batches(held_out, recipe.crop, device=self.place, plain=True) if held_out else None
+        try:
+            self.proxy = Batches(held_out, recipe.crop, device=self.place, plain=True) if held_out else None
+        except ClipError as error:
+            raise TrainingError(f"of --held-out, {error}") from error
         self._name(self.batches.skipped + (self.proxy.skipped if held_out else []))
-        self.training_data = f"{len(footage.clips)} clips ({', '.join(sorted({path.name for path in options.data}))})"
+        self.training_data = (
+            f"{len(footage.clips)} clips ({', '.join(sorted({path.resolve().name for path in options.data}))})"
+        )
         self.kept = {  # in the checkpoint
             "recipe": vars(recipe),
             "footage": footage.path.name,
@@ -418,10 +454,12 @@ class Run:
                 f"\rdecoding: {done} of {total} clips", end="\n" if done == total else "", file=sys.stderr, flush=True
             )
 
-    def _place_for_frames(self, footage):
+    def _place_for_frames(self, *all_footage):
         """The GPU, if there is one and they fit."""
-        if self.device.type == "cuda" and footage.pixels.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
-            return torch.device("cpu")
+        if self.device.type == "cuda":
+            size = sum(footage.pixels.nbytes for footage in all_footage if footage)
+            if size > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+                return torch.device("cpu")
         return self.device
 
     # --- Meanwhile ---
@@ -479,7 +517,8 @@ class Run:
         steps = self.trainer.step - self.reported_step
         if steps:
             row = self._measure(steps, keep)
-            self.bad_reports = self.bad_reports + 1 if row["skipped"] > BAD_SHARE * steps else 0
+            bad = row["skipped"] == steps or row["skipped"] > max(1, BAD_SHARE * steps)
+            self.bad_reports = self.bad_reports + 1 if bad else 0
         if keep and not self.bad_reports:
             self._keep()
         if steps:
@@ -522,7 +561,7 @@ class Run:
         now = time.monotonic()
         spent, trained = self.spent + now - self.started, self.trained + now - self.began
         trainer.save(self.checkpoint, spent=spent, trained=trained, **self.kept)
-        self.checkpointed = time.monotonic()
+        self.kept_step, self.checkpointed = trainer.step, time.monotonic()
 
     # --- After ---
 
@@ -534,6 +573,12 @@ class Run:
                 raise TrainingError(f"{what}, before the first checkpoint: try a lower --learning-rate")
             raise TrainingError(
                 f"{what}: the last good weights are in {self.weights}; --resume with a lower --learning-rate"
+            )
+        if self.ranks.first and self.kept_step != self.trainer.step:
+            kept = f"those of step {self.kept_step} are in {self.weights}" if self.kept_step else "none were written"
+            raise TrainingError(
+                f"the gradients of the last steps were not finite, and such weights are not kept: {kept}; try a lower "
+                "--learning-rate"
             )
         if self.ranks.first and not self.trainer.step and not self.signal:
             raise TrainingError(

@@ -26,6 +26,7 @@ AVERAGE_EVERY = 4  # steps
 CLIP = 1.0  # norm of the gradient, at most
 WEIGHT_DECAY = 1e-4
 EPS = 1e-12  # far below the gradients of deep layers, which are 1e-7 at the start
+FIRST_SCALE, UNSCALED = 2.0**12, 1.0  # of the loss, which in float16 keeps small gradients from being zero
 CHECKPOINT_FORMAT = 1
 
 
@@ -107,7 +108,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(parameters, learning_rate, eps=EPS, weight_decay=WEIGHT_DECAY, fused=True)
         # Leaves out steps whose gradients are not finite, without waiting for the device; scales only for float16.
         self.scales = self.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12 if self.scales else 1.0)
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE if self.scales else UNSCALED)
         self.step = 0
         self.sums = torch.zeros(4, device=device)
 
@@ -129,7 +130,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         self.scaler.step(self.optimizer)
-        self.scaler.update(None if self.scales else 1.0)
+        self.scaler.update(None if self.scales else UNSCALED)
         self.step += 1
         if self.step % AVERAGE_EVERY == 0:
             self._average()
@@ -174,6 +175,8 @@ class Trainer:
     def load(self, checkpoint):
         """Takes over a checkpoint as `read_checkpoint` returns it."""
         for name in _PARTS:
+            if name == "scaler" and self.scales and checkpoint[name]["scale"] == UNSCALED:  # so far another precision
+                continue
             getattr(self, name).load_state_dict(checkpoint[name])
         self.step = checkpoint["step"]
 
@@ -183,6 +186,8 @@ class Trainer:
         tensors = {published_name(name): tensor.half().cpu().contiguous() for name, tensor in state}
         metadata |= {"kernel_normalization": "true", "input_normalization": "true", "format_version": "1"}
         metadata["date"] = datetime.date.today().isoformat()
+        # Names of folders need not be UTF-8, which the format is.
+        metadata = {name: text.encode(errors="backslashreplace").decode() for name, text in metadata.items()}
         with replacing(path) as part:
             _write_safetensors(tensors, part, metadata)
 

@@ -3,7 +3,7 @@
 import csv
 import math
 
-from files import replacing
+from files import DataError, replacing
 
 COLUMNS = (
     "step", "minutes", "samples", "learning_rate", "loss", "error", "averaging", "proxy_psnr", "samples_per_second",
@@ -25,15 +25,21 @@ class Log:
     Args:
         path: without suffix; .csv and .png are added, and a folder path.events for TensorBoard, if that is installed.
         step: of the checkpoint from which the run goes on: rows after it are forgotten, for they will come again.
+
+    Raises:
+        DataError: the log of the run so far is damaged.
     """
 
     def __init__(self, path, step=0):
         self.table, self.picture = (path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "png"))
         self.rows = []
         if step and self.table.exists():
-            with open(self.table, newline="") as file:
-                rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if row["step"] <= step]
+            try:
+                with open(self.table, newline="") as file:
+                    rows = [{name: _number(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
+                self.rows = [row for row in rows if row["step"] <= step]
+            except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+                raise DataError(f"{self.table} is no log of a training any more: remove it, or put it right") from error
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # it is no part of PyTorch

@@ -569,6 +569,17 @@ def test_going_on_without_a_scene(own, trees, run, tmp_path):
     assert [scene["subset"] for scene in json.loads((tmp_path / "b.json").read_text())["scenes"]] == ["easy", "hard"]
 
 
+def test_going_on_with_one_subset_does_not_complete_the_others(trees, run, tmp_path):
+    (trees[0] / "snu" / "test" / "GOPRO_test" / "GOPR0384_11_00" / "000104.png").unlink()
+    words = ("--snu-film", trees[0] / "snu", "--method", "average", "--json", tmp_path / "a.json")
+    assert run(*words)[0] == 1
+    assert run(*words, "--resume", "--subset", "easy")[0] == 0
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert not content["complete"]
+    assert [entry["subset"] for entry in content["left_out"]] == ["hard"]
+    assert "holds a run that is not complete" in run(*words)[2]
+
+
 def test_names_that_are_no_text(own, run, tmp_path):
     """Of files that another system has named in another encoding."""
     name = os.fsdecode(b"caf\xe9")

@@ -1,6 +1,7 @@
 """Footage and what is cut from it, with videos whose every pixel is known."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -108,6 +109,35 @@ def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
     assert torch.equal(first.pixels, again.pixels)
     make_clip("films/two.mp4", moving_frames(6, 64, 64))
     assert Footage([tmp_path / "films"], tmp_path / "cache").frames == 12
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path, make_clip, moving_frames):
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    whole = Footage([tmp_path / "films"], tmp_path / "cache")
+    pixels, index = whole.pixels.clone(), whole.path.with_suffix(".npz")
+    for path, size in ((whole.path, 5000), (index, 0), (index, 300), (whole.path, None)):
+        if size is None:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:size])
+        assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
+    index.write_text("this is no index")
+    assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+def test_two_who_want_the_same_frames_decode_them_once(tmp_path, make_clip, moving_frames):
+    for name in ("one", "two", "three"):
+        make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
+    calls = []
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(
+            lambda _: Footage([tmp_path / "films"], tmp_path / "cache", lambda *progress: calls.append(progress)),
+            range(2),
+        )
+        one, two = made
+    assert torch.equal(one.pixels, two.pixels)
+    assert sorted(done for done, _ in calls if done) == [1, 2, 3]
 
 
 def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
@@ -225,6 +255,14 @@ def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
     draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
     assert draw.skipped == [f"{tmp_path / 'films' / 'small.mp4'}: frames of 80x96; --crop 32 needs 82 pixels each way"]
     assert draw.triplets == 4 + 2
+
+
+def test_clips_that_are_smaller_than_a_cell_are_named(tmp_path, make_clip, moving_frames):
+    make_clip("films/large.mp4", moving_frames(6, 96, 96))
+    make_clip("films/tiny.mp4", moving_frames(6, 12, 12))
+    draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
+    assert draw.skipped == [f"{tmp_path / 'films' / 'tiny.mp4'}: frames of 12x12; --crop 32 needs 82 pixels each way"]
+    assert draw(0, 4)[1].shape == (4, 3, 32, 32)
 
 
 # --- Synthetic motion ---

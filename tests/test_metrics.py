@@ -86,6 +86,12 @@ def test_lpips_is_missed_by_name():
         metrics.load_lpips()
 
 
+def test_lpips_needs_pictures_of_some_size(pair):
+    small = np.zeros((30, 40, 3), np.uint8)
+    with pytest.raises(metrics.MetricError, match="LPIPS needs 31 pixels or more to each side"):
+        metrics.lpips(small, small)
+
+
 def test_lpips(pair):
     try:
         metrics.load_lpips()
