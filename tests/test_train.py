@@ -450,6 +450,14 @@ def test_who_is_alone_agrees_with_itself():
 # --- Sharper details ---
 
 
+def test_lf_begins_with_the_bundled_l1(film, tmp_path, capsys):
+    assert train.main(command(film, tmp_path, "--model", "lf", "--steps", 4)[1:]) == 0
+    assert "lf: features of efficientnet-lite0 + 0 L1, 4 steps, from bundled" in capsys.readouterr().out
+    start, end = load_network("l1"), load_network(weights=tmp_path / "trained-lf.safetensors")
+    changes = [(one - two).abs().max() for one, two in zip(start.parameters(), end.parameters(), strict=True)]
+    assert 0 < max(changes) < 0.01
+
+
 def test_lf(trained, tmp_path, capsys):
     """From l1 weights: steps with the distance of features as their loss bring them closer."""
     run, film, _ = trained
