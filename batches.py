@@ -74,7 +74,7 @@ class Batches:
         if not self.triplets:
             if (shortest < self.size).all():
                 raise ClipError(f"all frames are too small: --crop {crop} needs {self.size} pixels of height and width")
-            raise ClipError("nothing moves in these clips: there is nothing to learn from")
+            raise ClipError("nothing moves in these clips" + ("" if plain else ": there is nothing to learn from"))
         if synthetic and not self.chances[1][-1]:
             needed = self.size + 2 * SURROUNDINGS
             raise ClipError(f"synthetic motion needs frames of {needed} pixels: try --synthetic 0, or a smaller --crop")

@@ -8,10 +8,11 @@
 Without options: bundled lf on Middlebury's twelve scenes with a true middle frame, from ./middlebury, into which
 --download puts them. Every combination of what --model, --padding and --precision name is measured, in one table with
 what was published. A scene that lacks a frame, or has a broken one, is named and left out, and the exit status is then
-1. Otherwise 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C.
+1, as where LPIPS was asked for and is not to be had. Otherwise 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C.
 """
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import os
@@ -112,8 +113,11 @@ def parse(argv):
     for subset in options.subset or ():
         if subset not in options.benchmark.subsets:
             parser.error(f"--subset {subset} is not one of {', '.join(options.benchmark.subsets)}")
-    if options.ensemble and "sepconv" not in options.method:
-        parser.error("--ensemble is for --method sepconv")
+    if "sepconv" not in options.method:
+        given = {name for name in ("model", "padding", "precision") if not isinstance(getattr(options, name), Words)}
+        given |= {name for name in ("weights", "ensemble") if getattr(options, name) != parser.get_default(name)}
+        for name in sorted(given):
+            parser.error(f"--{name} is for --method sepconv")
     if len(options.model) > 1 and options.weights not in ("bundled", "published"):
         parser.error("--weights FILE is one model: name one with --model, too")
     for target in filter(None, (options.json, options.csv)):
@@ -154,6 +158,18 @@ def measure(options):
     results = Results(settings, options.json)
     results.load(options.resume, triplets)
     page = report.Page(options.html, settings, triplets) if options.html else None
+    with page or contextlib.nullcontext():
+        measure_and_write(triplets, entries, results, page, options)
+    left_out = sum((triplet.subset, triplet.scene) in results.left_out for triplet in triplets)
+    if left_out:
+        for line in report.left_out(results):
+            print(line, file=sys.stderr)
+        raise BenchmarkError(f"left out: {left_out} of {len(triplets)} scenes")
+    for name, why in unavailable.items():
+        raise BenchmarkError(f"{METRICS[name].title} was not measured: {why}")
+
+
+def measure_and_write(triplets, entries, results, page, options):
     try:
         measure_all(triplets, entries, results, page, options)
     except BaseException:
@@ -163,18 +179,13 @@ def measure(options):
             note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume goes on")
         raise
     try:
-        left_out = sum((triplet.subset, triplet.scene) in results.left_out for triplet in triplets)
-        results.save(complete=not left_out)
+        results.save(complete=all((triplet.subset, triplet.scene) not in results.left_out for triplet in triplets))
     finally:  # a full disk does not take the figures along
         print(report.text(results, options.benchmark), flush=True)
     if options.csv:
         write(options.csv, results.csv())
     if page:
         print(page.write(results, options.benchmark))
-    if left_out:
-        for line in report.left_out(results):
-            print(line, file=sys.stderr)
-        raise BenchmarkError(f"left out: {left_out} of {len(triplets)} scenes")
 
 
 def find(options):
@@ -289,9 +300,9 @@ def measure_all(triplets, entries, results, page, options):
             exact = float32_of(entry, entries)
             if exact is not None:
                 measured["from_float32"] = int(np.abs(picture.astype(int) - made[exact]).max())
+        results.add(triplet, values)  # before the pictures, for which the disk may be too small
         if page:
             page.add(triplet, made, truth)
-        results.add(triplet, values)
 
 
 def float32_of(entry, entries):

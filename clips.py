@@ -13,6 +13,7 @@ all there is.
 import hashlib
 import json
 import os
+import secrets
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -32,6 +33,7 @@ SHORT_SIDE = 360  # pixels, at most: larger frames are reduced to it
 CHUNK = 240  # frames in memory at once; also the longest scene: longer ones are taken apart
 CELL = 16  # pixels: the side of the squares in which motion is measured
 FORMAT = 2  # of the cache
+PART = ".frames-{}.part"  # a file of the cache that is not whole yet
 
 
 class ClipError(DataError):
@@ -98,10 +100,12 @@ class Footage:
             with making(self.path.parent):
                 if progress:
                     progress(0, len(self.clips))
-                with held(self.path.parent, wait=True):
+                with held(self.path.parent, wait=True) as alone:
                     saved = _load(index, self.path)  # another run may just have decoded them
                     if not saved:
                         index.unlink(missing_ok=True)  # never an old index with new pixels
+                        for part in self.path.parent.glob(PART.format("*")) if alone else ():  # of killed runs
+                            part.unlink(missing_ok=True)
                         _decode_all(self.clips, self.path, index, progress)
                         saved = _load(index, self.path)
         self.skipped = json.loads(str(saved["skipped"]))
@@ -113,8 +117,7 @@ class Footage:
                 Scene(clip, start, frames, height, width, rate, motion[at : at + np.prod(shape)].reshape(shape))
             )
             at += np.prod(shape)
-        size = self.path.stat().st_size
-        self.pixels = torch.from_file(str(self.path), shared=False, size=size, dtype=torch.uint8).view(-1, 3)
+        self.pixels = torch.from_numpy(np.memmap(self.path, np.uint8, mode="c")).view(-1, 3)
 
     @property
     def frames(self):
@@ -134,7 +137,8 @@ def find_clips(folders):
         paths = [folder] if folder.is_file() else folder.rglob("*")
         videos = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not videos:
-            raise ClipError(f"{folder} holds no video ({', '.join(suffix[1:] for suffix in SUFFIXES)})")
+            what = "is not called as videos are" if folder.is_file() else "holds no video"
+            raise ClipError(f"{folder} {what} ({', '.join(suffix[1:] for suffix in SUFFIXES)})")
         found |= {path.resolve(): path for path in videos}
     return [found[path] for path in sorted(found)]
 
@@ -209,7 +213,7 @@ def _decode_all(clips, target, index, progress):
     """Writes the pixels of all scenes to `target`, and what is known of them to `index`."""
     lock, failed = threading.Lock(), threading.Event()
     found, skipped, done = [], {}, 0
-    with replacing(target) as part, open(part, "wb") as file:
+    with replacing(target, _part(target)) as part, open(part, "wb") as file:
 
         def decode(clip):
             nonlocal done
@@ -247,7 +251,7 @@ def _decode_all(clips, target, index, progress):
             raise ClipError("none of these clips is of use", reasons)
     found.sort(key=lambda scene: scene[0])  # whichever thread was first, a seed means the same crops
     _, table, rates, motion = zip(*found, strict=True)
-    with replacing(index) as part, open(part, "wb") as file:
+    with replacing(index, _part(index)) as part, open(part, "wb") as file:
         np.savez(
             file,
             table=np.array(table, np.int64),
@@ -257,11 +261,17 @@ def _decode_all(clips, target, index, progress):
         )
 
 
+def _part(path):
+    return path.with_name(PART.format(secrets.token_hex(8)))
+
+
 # --- Decoding --------------------------------------------------------------------------------------------------
 
 
 def _open(path):
     """(frames per second, a generator of frames (H, W, 3) uint8 RGB, reduced to SHORT_SIDE)."""
+    if path.is_file() and not path.stat().st_size:
+        raise ClipError(f"{path} is empty")
     try:
         import av
     except ImportError:

@@ -1,9 +1,11 @@
 """What the programs here share: the options that choose the network, and errors in one line."""
 
 import argparse
+import codecs
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -133,8 +135,18 @@ def _ready_streams():
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # of a path that cannot be encoded, as on standard error
+    codecs.register_error(_escape.__name__, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+            stream.reconfigure(errors=_escape.__name__)
+
+
+def _escape(error):
+    """Writes bytes of a name that are no text as \\xe9, and text that the encoding lacks as \\u20ac."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    escaped = codecs.backslashreplace_errors(error)[0]
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", escaped), error.end
 
 
 def _fail(reason, status):

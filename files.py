@@ -29,6 +29,11 @@ def reason(error):
     return said[0].lower() + said[1:]
 
 
+def counted(number, what):
+    """A number of things in words: 1 clip, 2 clips, 1.5 minutes."""
+    return f"{number:{'g' if isinstance(number, float) else 'd'}} {what}{'' if number == 1 else 's'}"
+
+
 def natural(text):
     """For sorting names as people count: im9 before im10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
@@ -56,23 +61,27 @@ def held(folder, wait=False):
     Args:
         wait: for whoever holds it.
 
+    Yields:
+        Whether it is certain that nobody else is in such a block.
+
     Raises:
         BlockingIOError: somebody else holds it.
     """
     if fcntl is None:
-        yield
+        yield False
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        alone = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise
         except OSError:  # some network file systems have no locks
-            pass
+            alone = False
         if not os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # who held it has removed it, and made it anew
             raise BlockingIOError
-        yield
+        yield alone
     finally:
         os.close(descriptor)
 

@@ -75,9 +75,13 @@ class _Vgg(nn.Module):
             wanted = self.layers.state_dict()
             self.layers.load_state_dict({name: state[f"features.{name}"] for name in wanted})
         except OSError as error:
-            raise FeaturesError(f"--features {path}: {error.strerror.lower()}; name torchvision's VGG-19") from error
+            raise FeaturesError(
+                f"--features {path}: {error.strerror.lower()}; name torchvision's VGG-19, or {LITE}"
+            ) from error
         except Exception as error:  # what a damaged pickle raises has no end
-            raise FeaturesError(f"--features {path} is not torchvision's VGG-19 (vgg19-dcbb9e9d.pth)") from error
+            raise FeaturesError(
+                f"--features {path} is not torchvision's VGG-19 (vgg19-dcbb9e9d.pth); or say {LITE}"
+            ) from error
         # Of ImageNet's pictures, on which it was trained.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))

@@ -32,6 +32,7 @@ from sepconv import cuda_problem, sepconv
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
 DEPTH = 32  # pixels of a frame that are one in the deepest layer
+EIGHT = 8  # channels that a tensor core takes at once
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
 
 MODELS = ("l1", "lf")
@@ -55,36 +56,98 @@ class DeviceError(DataError):
 # --- The network -----------------------------------------------------------------------------------------------
 
 
-def _conv(channels_in, channels_out):
-    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+class _Conv(nn.Conv2d):
+    """A convolution of 3 x 3 pixels.
+
+    On tensor cores, which take channels by eights, it fills them up with zeros. So do its results, and the layers that
+    follow take the more channels as they come.
+    """
+
+    def __init__(self, channels_in, channels_out):
+        super().__init__(channels_in, channels_out, kernel_size=3, padding=1)
+
+    def forward(self, frames, padding=1):
+        weight, bias = self.weight, self.bias
+        if _on_tensor_cores(frames):
+            frames = _fill_up(frames, 1, -frames.shape[1] % EIGHT)
+            weight = _fill_up(weight, 1, frames.shape[1] - self.in_channels)
+            weight, bias = (_fill_up(tensor, 0, -self.out_channels % EIGHT) for tensor in (weight, bias))
+        return F.conv2d(frames, weight, bias, padding=padding)
+
+
+def _on_tensor_cores(frames):
+    return frames.is_cuda and (frames.dtype.itemsize == 2 or torch.is_autocast_enabled("cuda"))
+
+
+def _fill_up(tensor, dimension, count):
+    """Adds `count` zeros at the end of a dimension."""
+    return F.pad(tensor, [0, 0] * (tensor.dim() - 1 - dimension) + [0, count]) if count else tensor
 
 
 def _relu():
     return nn.ReLU(inplace=True)
 
 
-def _double():
-    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+class _Double(nn.Module):
+    """Bilinear upsampling by two."""
+
+    def forward(self, frames):
+        return (_Doubling.apply if torch.compiler.is_compiling() else _double)(frames)
+
+
+class _Doubling(torch.autograd.Function):
+    """Gathers its gradient. What PyTorch's compiler makes of its own scatters it, which takes a third of a step."""
+
+    @staticmethod
+    def forward(ctx, frames):
+        return _double(frames)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        lines = gradient.permute(0, 2, 3, 1)  # as they lie in memory under channels_last
+        return _halve(_halve(lines, 2), 1).permute(0, 3, 1, 2)
+
+
+def _double(frames):
+    return F.interpolate(frames, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def _halve(gradient, dimension):
+    """Sums the gradient along a dimension into what bilinear upsampling by two had made it of.
+
+    Place `source` went into all results less than one away from it, that is, at 2 - a little to each place, into at
+    most five.
+    """
+    size = gradient.shape[dimension] // 2
+    source = torch.arange(size, device=gradient.device)
+    first = torch.floor((source - 1) * ((2 * size - 1) / max(size - 1, 1))).long() + 1
+    total = 0
+    for result in (first + k for k in range(5)):
+        weight = (1 - (result * ((size - 1) / (2 * size - 1)) - source).abs()).clamp(min=0)
+        weight = torch.where((result >= 0) & (result < 2 * size), weight, 0)
+        weight = weight.view(-1, *[1] * (gradient.dim() - 1 - dimension))
+        total = total + weight * gradient.index_select(dimension, result.clamp(0, 2 * size - 1))
+    return total.to(gradient.dtype)
 
 
 def _basic(channels_in, channels_out):
     return nn.Sequential(
-        _conv(channels_in, channels_out),
+        _Conv(channels_in, channels_out),
         _relu(),
-        _conv(channels_out, channels_out),
+        _Conv(channels_out, channels_out),
         _relu(),
-        _conv(channels_out, channels_out),
+        _Conv(channels_out, channels_out),
         _relu(),
     )
 
 
 def _upsample(channels):
-    return nn.Sequential(_double(), _conv(channels, channels), _relu())
+    return nn.Sequential(_Double(), _Conv(channels, channels), _relu())
 
 
 def _head():
     return nn.Sequential(
-        _conv(64, 64), _relu(), _conv(64, 64), _relu(), _conv(64, TAPS), _relu(), _double(), _conv(TAPS, TAPS)
+        _Conv(64, 64), _relu(), _Conv(64, 64), _relu(), _Conv(64, TAPS), _relu(), _Double(), _Conv(TAPS, TAPS)
     )
 
 
@@ -97,10 +160,14 @@ class Network(nn.Module):
             and standard deviation of the pair (same paper).
 
     Both are properties of the weights: wrong for those trained without, as the published ones were.
+
+    Attributes:
+        metadata: of the file that the weights are from, strings by name; None for weights of no file.
     """
 
     def __init__(self, kernel_normalization=False, input_normalization=False):
         super().__init__()
+        self.metadata = None
         self.kernel_normalization = kernel_normalization
         self.input_normalization = input_normalization
         self.conv1 = _basic(6, 32)
@@ -146,10 +213,9 @@ class Network(nn.Module):
             pair = (pair - mean) / (std + 1e-3)
         precision = self.conv1[0].weight.dtype
         pair = _align(pair, margin, alignment).to(precision, memory_format=torch.channels_last)
-        features = self._features(pair)  # (N, 64, H' / 2, W' / 2), H' and W' aligned
         heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
-        halves = [head[:6](features) for head in heads]  # 4 x (N, 51, H' / 2, W' / 2)
-        del pair, features
+        halves = self._halves(heads, pair)
+        del pair
         # On a GPU, 16-bit kernels are applied in 16 bits, on tensor cores. In float16 also those that were bfloat16:
         # their values, well below one, fit, and it holds the frames more finely.
         applied = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
@@ -163,12 +229,17 @@ class Network(nn.Module):
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             kernels = [
-                _kernel_rows(head, half, margin + top, margin + bottom)[..., columns].to(applied)
+                _kernel_rows(head, half, margin + top, margin + bottom)[:, :TAPS, :, columns].to(applied)
                 for head, half in zip(heads, halves, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
             bands.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
         return torch.cat(bands, dim=2)
+
+    def _halves(self, heads, pair):
+        """What heads make of a pair before they enlarge it: for each (N, 51, H' / 2, W' / 2), H' and W' aligned."""
+        features = self._features(pair)  # (N, 64, H' / 2, W' / 2)
+        return [head[:6](features) for head in heads]
 
     def _features(self, pair):
         conv1 = self.conv1(pair)
@@ -217,7 +288,7 @@ def _kernel_rows(head, half, top, bottom):
     rows = _double_rows(half, torch.arange(top - 1 + above, bottom + 1 - below, device=half.device))
     if above or below:
         rows = F.pad(rows, [0, 0, above, below])
-    return F.conv2d(rows, conv.weight, conv.bias, padding=(0, 1))
+    return conv(rows, padding=(0, 1))
 
 
 def _double_rows(half, rows):
@@ -306,6 +377,7 @@ def _network_from(path):
         if not found.float().isfinite().all():
             raise WeightsError(f"weights {path}: {given[name]} has values that are not finite in float32")
     network.load_state_dict({name: state[given[name]].float() for name in expected})
+    network.metadata = metadata
     return network.eval().requires_grad_(False)
 
 

@@ -86,7 +86,8 @@ def read(path):
         raise PictureError(f"{path} is a folder, not a picture")
     try:
         if path.stat().st_size == 0:
-            raise PictureError(f"{path} is empty" if path.is_file() else f"{path} is not an ordinary file")
+            what = "empty" if path.is_file() else "not an ordinary file: save the picture into one first"
+            raise PictureError(f"{path} is {what}")
         image = _open_with_vips(path)
         return _read_with_vips(image) if image else _read_with_pillow(path)
     except UnidentifiedImageError as error:
@@ -155,7 +156,20 @@ def _open_with_vips(path):
         if deep:
             raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
         return None
+    if kind != b"\x89PNG" and _is_raw_ycbcr(path):
+        raise PictureError(f"{path}: YCbCr in a TIFF without JPEG is not supported: save it as RGB")
     return image if deep or (image.format == "uchar" and kind != b"\x89PNG") else None
+
+
+def _is_raw_ycbcr(path):
+    """Whether a TIFF holds luma and chroma that nobody turns into RGB: libvips and Pillow take them for RGB."""
+    photometric, compression, ycbcr, jpeg = 262, 259, 6, (6, 7)
+    try:
+        with Image.open(path) as image:
+            tags = getattr(image, "tag_v2", {})  # camera raw begins like a TIFF, too
+            return tags.get(photometric) == ycbcr and tags.get(compression) not in jpeg
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False  # of a kind that libvips alone knows
 
 
 def _read_with_vips(image):

@@ -18,6 +18,7 @@ keep=${KEEP:-/tmp/sepconv-training}
 python=${PYTHON:-python3}
 log=$keep/log.txt
 mkdir -p "$keep"
+touch "$log"
 
 running() { [ -f "$keep/pid" ] && kill -0 "$(cat "$keep/pid")" 2> /dev/null; }
 

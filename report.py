@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 import pictures
+from files import making
 from metrics import METRICS
 from results import write
 
@@ -129,7 +130,7 @@ class Page:
     """A folder with index.html and the pictures that it shows.
 
     Args:
-        folder: is made if it is not there.
+        folder: is made when the block of a `with` begins; if that fails before there is a picture, it is removed.
         settings: those of the results, by which the folder of the pictures is called: pictures of other weights, say,
             are never taken for these.
         triplets: all that are measured; of many, those shown are spread evenly.
@@ -142,10 +143,16 @@ class Page:
         shown = (triplets[number * len(triplets) // count] for number in range(count))
         self.numbers = {(triplet.subset, triplet.scene): number for number, triplet in enumerate(shown)}
         self.methods = settings["methods"]
+        self._making = making(folder / self.name)
+
+    def __enter__(self):
         try:
-            (folder / self.name).mkdir(parents=True, exist_ok=True)
+            self._making.__enter__()
         except OSError as error:
-            raise pictures.PictureError(f"--html {folder} cannot be made: {error.strerror.lower()}") from error
+            raise pictures.PictureError(f"--html {self.folder} cannot be made: {error.strerror.lower()}") from error
+
+    def __exit__(self, *error):
+        return self._making.__exit__(*error)
 
     def _file(self, key, what):
         return f"{self.name}/{self.numbers[key]:02}-{what}"

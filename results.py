@@ -44,8 +44,8 @@ class Results:
         kept, what was left out, too.
 
         Raises:
-            BenchmarkError: there is one that is none of ours, or was measured otherwise; or it holds a run that is not
-                complete and that nobody wants resumed, which is more likely a mistake.
+            BenchmarkError: there is one that is none of ours, or was measured otherwise, resumed or not; or it holds a
+                run that is not complete and that nobody wants resumed, which is more likely a mistake.
         """
         if not self.path or not os.path.exists(self.path):
             return
@@ -64,13 +64,15 @@ class Results:
             ) from error
         if not known:
             raise BenchmarkError(f"{self.path} is in format {content['format']}; this version reads format {FORMAT}")
+        for name, value in self.settings.items():
+            if settings.get(name) != value:
+                raise BenchmarkError(
+                    f"{self.path} was measured otherwise, see {name!r} in it: name another file, or remove it"
+                )
         if not resume:
             if not complete:
                 raise BenchmarkError(f"{self.path} holds a run that is not complete: go on with --resume, or remove it")
             return
-        for name, value in self.settings.items():
-            if settings.get(name) != value:
-                raise BenchmarkError(f"{self.path} was measured otherwise, see {name!r} in it: name another file")
         subsets = {triplet.subset for triplet in triplets}
         present = {(triplet.subset, triplet.scene) for triplet in triplets}
         self.scenes = {key: values for key, values in scenes.items() if key[0] not in subsets or key in present}

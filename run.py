@@ -51,8 +51,10 @@ def parse(argv):
         formatter_class=Help,
     )
     add_network_options(parser)
-    parser.add_argument("--one", type=Path, default=IMAGES / "one.png", metavar="FILE", help="the first picture")
-    parser.add_argument("--two", type=Path, default=IMAGES / "two.png", metavar="FILE", help="the second picture")
+    for name, which in (("--one", "first"), ("--two", "second")):
+        parser.add_argument(
+            name, type=Path, metavar="FILE", help=f"the {which} picture (without both of them: those in images/)"
+        )
     parser.add_argument(
         "--out",
         type=Path,
@@ -76,6 +78,11 @@ def parse(argv):
         if name in given:
             parser.error(f"{option} is for --video")
     options.out = given.get("out", Path("out.png"))
+    if not (options.one or options.two):
+        options.one, options.two = IMAGES / "one.png", IMAGES / "two.png"
+    for name in ("one", "two"):
+        if not given[name]:
+            parser.error(f"--{name} is missing: the other picture of the pair")
 
     target = pictures.FORMATS.get(options.out.suffix.lower())
     if options.quality is not None and not 1 <= options.quality <= 100:
@@ -212,7 +219,7 @@ def _time(text):
 def check_video_options(parser, options):
     given = vars(options)
     for name in ("one", "two"):
-        if given[name] != parser.get_default(name):
+        if given[name]:
             parser.error(f"--{name} and --video exclude each other")
     if options.quality is not None or options.lossless:
         parser.error("--quality and --lossless are for pictures, not for --video: use --crf and --codec")

@@ -6,7 +6,7 @@
     python speed.py --gpu                the op against naive kernels, and the network, on an NVIDIA GPU
     python speed.py --resources          registers and shared memory of the CUDA kernels; needs no GPU
     python speed.py --video 640x360      frames per second of a video, and what limits them; on a GPU if there is one
-    python speed.py --training           samples per second of training, and where the time of a step goes
+    python speed.py --training           samples per second of training; on a CPU, where the time of a step goes
 
 Times are medians of interleaved runs; what counts is the ratio to a baseline of the same run, since machines differ
 and are shared. The plain loops are the op as one would write it in PyTorch: K x K multiply-adds of shifted frames.
@@ -33,7 +33,6 @@ import torch
 from torch.autograd.profiler import profile
 
 import speed_cuda
-import speed_video
 from batches import Batches
 from clips import Footage
 from command_line import Help, exit_status
@@ -45,6 +44,7 @@ from trainer import Trainer, averaging_network
 FORWARD_SIZE = (1, 3, 480, 640)
 BACKWARD_SIZE = (8, 3, 128, 128)
 TRAINING = (8, 128)  # crops in a step, and their side
+VIDEOS = Path(__file__).parent / "videos"
 
 BREAKDOWN = {  # which of PyTorch's operators belong to what
     "convolutions": r"convolution",
@@ -97,12 +97,15 @@ def measure(options):
         speed_cuda.print_resources()
         return
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells its story on standard error
-    print(speed_cuda.machine() if options.video and torch.cuda.is_available() else machine())
+    on_gpu = (options.video or options.training) and torch.cuda.is_available()
+    print(speed_cuda.machine() if on_gpu else machine())
     if options.breakdown:
         print_breakdown(options)
     elif options.memory:
         print_memory(options)
     elif options.video:
+        import speed_video  # here: the rest runs where there is nothing to read videos with
+
         speed_video.print_video(options)
     elif options.training:
         print_training(options)
@@ -302,10 +305,14 @@ def print_memory(options):
 
 def print_training(options):
     batch, crop = TRAINING
+    if torch.cuda.is_available():
+        with tempfile.TemporaryDirectory() as cache:
+            speed_cuda.print_training(Footage([VIDEOS], cache), crop, options)
+        return
     trainer = Trainer(averaging_network(0), torch.device("cpu"), options.precision, Ranks(), 1e-4, 0.999, 4.0)
     rows = []
     with tempfile.TemporaryDirectory() as cache:
-        batches = Batches(Footage([Path(__file__).parent / "videos"], cache), crop, synthetic=0.2)
+        batches = Batches(Footage([VIDEOS], cache), crop, synthetic=0.2)
         trainer.train(*batches(0, batch), 0.5)
         for step in range(1, options.runs + 1):
             start = time.perf_counter()

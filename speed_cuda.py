@@ -4,6 +4,7 @@ Times are medians by CUDA events. The floor of the op is what takes longer: its 
 matrix product, or reading the kernels, at the rate of a copy; both rates are measured in the same run.
 """
 
+import itertools
 import statistics
 import time
 from pathlib import Path
@@ -12,14 +13,19 @@ import numpy as np
 import torch
 
 import sepconv_cuda
+from batches import Batches
 from network import TAPS, DeviceError, Interpolator
+from ranks import Ranks
 from sepconv import cuda_problem, sepconv
+from trainer import Trainer, averaging_network
 
 YARDSTICK = Path(__file__).with_name("speed.cu")
 SIZES = ((640, 480), (1280, 720), (1920, 1080))
 BACKWARD_SIZE = (16, 3, 128, 128)
 ARCHITECTURES = (75, 80, 90, 100)
 SLEEP = 20_000_000  # cycles: about ten milliseconds
+TRAINING_BATCHES = (32, 80)
+TRAINING_STEPS = 10  # between two looks at the clock
 
 
 def check():
@@ -160,6 +166,27 @@ def print_network(options):
             f"{width}x{height}, convolutions in {interpolator.precision}: {1e3 / launched:.1f} pairs/s, "
             f"as a CUDA graph {1e3 / spent:.1f}, the op {op / spent:.1%} of it"
         )
+
+
+def print_training(footage, crop, options):
+    """Samples per second of training, data included, for some sizes of a step, as it is and compiled."""
+    device, before = torch.device("cuda"), torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # as in training
+    batches = Batches(footage, crop, synthetic=0.2, device=device)
+    try:
+        for compiled, batch in itertools.product((False, True), TRAINING_BATCHES):
+            network = averaging_network(0)
+            trainer = Trainer(network, device, options.precision, Ranks(), 1e-4, 0.999, 4.0, compiled=compiled)
+
+            def train(trainer=trainer, batch=batch):
+                for step in range(TRAINING_STEPS):
+                    trainer.train(*batches(step, batch), 0.5)
+
+            rate = 1e3 * TRAINING_STEPS * batch / eager(train, options.runs)
+            name = f"{batch} crops of {crop}x{crop} in a step, {options.precision}{', compiled' if compiled else ''}"
+            print(f"{name:60} {rate:6.0f} samples/s")
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def print_resources():

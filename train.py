@@ -30,10 +30,11 @@ import torch
 from batches import SURROUNDINGS, Batches
 from clips import ClipError, Footage, find_clips, scenes
 from command_line import exit_status
-from files import DataError, UsageError, held, making
+from files import DataError, UsageError, counted, held, making, reason
 from losses import LITE, FeatureDistance
 from metrics import psnr
 from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
+from provenance import Provenance
 from ranks import Ranks
 from trainer import Trainer, read_checkpoint, start_network, training_precision
 from training_log import COLUMNS, Log
@@ -116,7 +117,8 @@ def parse(argv):
         "--minutes",
         type=within(float, 0.01),
         metavar="M",
-        help="wall clock for everything, decoding included; the schedule fits itself to it; "
+        help="wall clock for everything, decoding and what was before --resume included; the schedule fits itself to "
+        "it; "
         f"default: {RECIPE['minutes']}",
     )
     budget.add_argument("--steps", type=within(int, 1), metavar="N", help="a number of steps instead")
@@ -134,7 +136,7 @@ def parse(argv):
         metavar="averaging|bundled|FILE",
         help="what to begin with: frame averaging (the default for l1), or l1 weights (lf: the bundled ones)",
     )
-    recipe("batch", "crops in a step, of each process", type=within(int, 1), metavar="N")
+    recipe("batch", "crops in a step, of each process", type=within(int, 1, 2**16), metavar="N")
     recipe(
         "crop",
         f"side of a crop in pixels, a multiple of {DEPTH}; frames need {2 * REACH} more each way",
@@ -161,10 +163,15 @@ def parse(argv):
         metavar=f"FILE|{LITE}",
     )
     recipe("colour", "of lf: how much L1 on colour is added", type=within(float, 0), metavar="W")
-    recipe("seed", "chooses crops and beginning", type=within(int, 0), metavar="N")
+    recipe("seed", "chooses crops and beginning", type=within(int, 0, 2**63 - 1), metavar="N")
     recipe("precision", "of the convolutions; auto: bfloat16 where it is native", choices=PRECISIONS)
     recipe("license", "of the weights, for the file's metadata", metavar="TEXT")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="have PyTorch compile the network first, which takes a minute; pays on a GPU",
+    )
     parser.add_argument(
         "--cache",
         type=Path,
@@ -185,7 +192,7 @@ def parse(argv):
     if options.crop and options.crop % DEPTH:
         parser.error(f"--crop {options.crop} is not a multiple of {DEPTH}")
     if options.validate:
-        unfit = {"out", "held_out", "resume", "start", "cache", *RECIPE} - {"model", "precision", "features"}
+        unfit = {"out", "held_out", "resume", "start", "cache", "compile", *RECIPE} - {"model", "precision", "features"}
         for name in sorted(unfit):
             if getattr(options, name) not in (None, False, []):
                 parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
@@ -252,10 +259,10 @@ def validate(options):
             print(f"skipped: {clip} has no triplet of three different frames", file=sys.stderr)
             continue
         means.append(np.mean(values, axis=0))
-        row(clip.name, f"{len(values):4} triplets", values)
+        row(clip.name, f"{counted(len(values), 'triplet'):>13}", values)
     if not means:
         raise TrainingError("none of these clips could be used")
-    row(f"mean of {len(means)} clips", " " * 13, means)
+    row(f"mean of {counted(len(means), 'clip')}", " " * 13, means)
 
 
 def validation_triplets(clip):
@@ -272,7 +279,11 @@ def validation_triplets(clip):
 def train(options, started):
     before = signal.signal(signal.SIGTERM, _exit)
     try:
-        with Ranks() as ranks, making(options.out), contextlib.ExitStack() as stack:
+        with Ranks() as ranks, contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(making(options.out))
+            except OSError as error:
+                raise TrainingError(f"--out {options.out}: {reason(error)}; name another folder") from error
             if ranks.first:
                 try:
                     stack.enter_context(held(options.out))
@@ -372,12 +383,16 @@ class Run:
         features = recipe.features if recipe.model == "lf" else None
         self.trainer = Trainer(
             network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
-            features, recipe.colour,
+            features, recipe.colour, options.compile,
         )  # fmt: skip
         if self.saved:
             self.trainer.load(self.saved)
             self.kept_step = self.trainer.step
+            self.provenance = Provenance(self.saved["parts"])
             self.saved = {name: self.saved[name] for name in ("footage", "processes")}  # the rest is large
+        else:
+            self.provenance = Provenance(weights=network.metadata)
+        self.first_step = self.trainer.step
 
         if ranks.local:  # the first process of each machine decodes, and the others take what it has decoded
             ranks.wait()
@@ -394,29 +409,35 @@ class Run:
         except ClipError as error:
             raise TrainingError(f"of --held-out, {error}") from error
         self._name(self.batches.skipped + (self.proxy.skipped if held_out else []))
-        self.training_data = (
-            f"{len(footage.clips)} clips ({', '.join(sorted({path.resolve().name for path in options.data}))})"
+        folders = ", ".join(sorted({path.resolve().name for path in options.data}))
+        self.provenance.begin(
+            self.trainer.step, self.total, recipe.crop, f"{counted(len(footage.clips), 'clip')} ({folders})"
         )
         self.kept = {  # in the checkpoint
             "recipe": vars(recipe),
             "footage": footage.path.name,
             "processes": ranks.count,
+            "parts": self.provenance.parts,
         }
         self.log = Log(self.log_path, self.trainer.step) if ranks.first else None
+
+    def budget(self):
+        return counted(self.recipe.steps, "step") if self.recipe.steps else counted(self.recipe.minutes, "minute")
 
     def describe(self):
         """Prints the recipe, and what it will take."""
         recipe, saved, footage = self.recipe, self.saved, self.footage
         loss = "L1" if recipe.model == "l1" else f"features of {recipe.features} + {recipe.colour:g} L1"
         where = f"{self.device}, {torch.get_num_threads()} threads" if self.device.type == "cpu" else f"{self.device}"
-        budget = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
-        self.say(f"{recipe.model}: {loss}, {budget}, from {f'step {self.trainer.step}' if saved else self.start}")
+        self.say(
+            f"{recipe.model}: {loss}, {self.budget()}, from {f'step {self.trainer.step}' if saved else self.start}"
+        )
         if saved and self.changes:
             self.say(f"changed: {', '.join(self.changes)}")
         if saved and any(self.kept[name] != value for name, value in saved.items()):
             self.say("note: other videos, or another number of processes, than before: the crops will be others, too")
         self.say(
-            f"{self.ranks.count} x {recipe.batch} crops of {recipe.crop}x{recipe.crop} in a step, "
+            f"{self.ranks.count} x {counted(recipe.batch, 'crop')} of {recipe.crop}x{recipe.crop} in a step, "
             f"{recipe.synthetic:.0%} synthetic; AdamW, learning rate {recipe.learning_rate:g} (up, then down to zero), "
             f"average {recipe.average:g}, seed {recipe.seed}"
         )
@@ -427,8 +448,8 @@ class Run:
             f"{disk:.1f} GB in {self.options.out}"
         )
         self.say(
-            f"{len(footage.clips)} clips, {len(footage.scenes)} scenes, {footage.frames} frames, "
-            f"{self.batches.triplets} triplets; {footage.pixels.nbytes / 2**30:.1f} GiB on {self.place}, "
+            f"{counted(len(footage.clips), 'clip')}, {counted(len(footage.scenes), 'scene')}, {footage.frames} frames, "
+            f"{counted(self.batches.triplets, 'triplet')}; {footage.pixels.nbytes / 2**30:.1f} GiB on {self.place}, "
             f"from {footage.path}"
         )
 
@@ -439,6 +460,10 @@ class Run:
         except ClipError as error:
             self._name(error.skipped)
             raise
+        except OSError as error:
+            raise TrainingError(
+                f"--cache {self.cache}: {reason(error)}; name another folder, with room for the decoded frames"
+            ) from error
         self._name(footage.skipped)
         return footage
 
@@ -448,10 +473,13 @@ class Run:
 
     def _show_decoding(self, done, total):
         if not done:
-            self.say(f"decoding {total} clips into {self.cache}")
+            self.say(f"decoding {counted(total, 'clip')} into {self.cache}")
         elif self.ranks.first and sys.stderr.isatty():
             print(
-                f"\rdecoding: {done} of {total} clips", end="\n" if done == total else "", file=sys.stderr, flush=True
+                f"\rdecoding: {done} of {counted(total, 'clip')}",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
             )
 
     def _place_for_frames(self, *all_footage):
@@ -554,10 +582,8 @@ class Run:
     def _keep(self):
         """Writes the weights, and the checkpoint, for which there is no more room where a disk is nearly full."""
         trainer, recipe = self.trainer, self.recipe
-        trainer.save_weights(
-            self.weights, model=recipe.model, license=recipe.license, training_data=self.training_data,
-            training=f"{trainer.step} steps of {self.total} crops of {recipe.crop} x {recipe.crop} pixels",
-        )  # fmt: skip
+        metadata = {"model": recipe.model, "license": recipe.license, **self.provenance.metadata(trainer.step)}
+        trainer.save_weights(self.weights, **metadata)
         now = time.monotonic()
         spent, trained = self.spent + now - self.started, self.trained + now - self.began
         trainer.save(self.checkpoint, spent=spent, trained=trained, **self.kept)
@@ -585,6 +611,9 @@ class Run:
                 f"the {self.recipe.minutes:g} minutes were over before the first step: give more --minutes; the videos "
                 "are decoded by now"
             )
+        if self.first_step == self.trainer.step and not self.signal:
+            option = "--steps" if self.recipe.steps else "--minutes"
+            self.say(f"nothing was left to do of {self.budget()}: --resume with more {option} goes on")
         if self.signal and self.trainer.step:
             self.say(f"stopped at step {self.trainer.step}; --resume goes on from there")
         if self.signal == signal.SIGINT:

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import struct
+import zipfile
 
 import torch
 from torch import nn
@@ -27,7 +28,11 @@ CLIP = 1.0  # norm of the gradient, at most
 WEIGHT_DECAY = 1e-4
 EPS = 1e-12  # far below the gradients of deep layers, which are 1e-7 at the start
 FIRST_SCALE, UNSCALED = 2.0**12, 1.0  # of the loss, which in float16 keeps small gradients from being zero
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
+
+
+class CompilerError(DataError):
+    """PyTorch's compiler does not work on this machine; the message says why."""
 
 
 class CheckpointError(DataError):
@@ -90,6 +95,10 @@ class Trainer:
         balance: see `weighted_l1`.
         features: see `FeatureDistance`; None trains with L1.
         colour: how much of the L1 goes into the loss beside the features.
+        compiled: compile the network at the first step.
+
+    Raises:
+        CompilerError: that is not to be had.
 
     Attributes:
         step: how many there were.
@@ -97,11 +106,17 @@ class Trainer:
             since `take_sums`.
     """
 
-    def __init__(self, network, device, precision, ranks, learning_rate, average, balance, features=None, colour=0.0):
+    def __init__(
+        self, network, device, precision, ranks, learning_rate, average, balance, features=None, colour=0.0,
+        compiled=False,
+    ):  # fmt: skip
         self.device, self.dtype = device, getattr(torch, precision)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.parallel = ranks.parallel(self.network)
+        if compiled:
+            _check_compiler(device)
+            self.parallel = torch.compile(self.parallel)
         self.learning_rate, self.average, self.balance, self.colour = learning_rate, average, balance, colour
         self.features = FeatureDistance(features).to(device) if features else None
         parameters = self.network.parameters()
@@ -192,6 +207,14 @@ class Trainer:
             _write_safetensors(tensors, part, metadata)
 
 
+def _check_compiler(device):
+    try:
+        torch.compile(torch.neg, dynamic=False)(torch.zeros(1, device=device))
+    except Exception as error:  # of whatever it lacks: a C++ compiler, Triton, Python's headers
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompilerError(f"--compile: PyTorch's compiler does not work here ({lines[0]}); leave it out") from error
+
+
 _PARTS = ("network", "averaged", "optimizer", "scaler")
 
 
@@ -201,15 +224,19 @@ def read_checkpoint(path):
     Raises:
         CheckpointError: the file is damaged, or something else.
     """
+    remedy = "name another --out, or remove it to begin anew"
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip():  # PyTorch does not look at the checksums
+                raise ValueError
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         version = checkpoint["format"]
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror.lower()}") from error
     except Exception as error:  # what a damaged pickle raises has no end
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of a training") from error
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of a training: {remedy}") from error
     if version != CHECKPOINT_FORMAT:
-        raise CheckpointError(f"{path} is in format {version}; this version reads format {CHECKPOINT_FORMAT}")
+        raise CheckpointError(f"{path} is in format {version}; this version reads format {CHECKPOINT_FORMAT}: {remedy}")
     return checkpoint
 
 

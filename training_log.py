@@ -36,7 +36,10 @@ class Log:
         if step and self.table.exists():
             try:
                 with open(self.table, newline="") as file:
-                    rows = [{name: _number(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
+                    table = csv.DictReader(file)
+                    rows = [{name: _number(row[name]) for name in COLUMNS} for row in table]
+                if tuple(table.fieldnames or ()) != COLUMNS:
+                    raise ValueError
                 self.rows = [row for row in rows if row["step"] <= step]
             except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
                 raise DataError(f"{self.table} is no log of a training any more: remove it, or put it right") from error

@@ -369,7 +369,8 @@ class Job:
         if self.to_pictures:
             self.note(f"{self.parts.done} pictures are in {self.work}; --resume goes on from there")
             return
-        goes_on = f"--resume goes on after {self.parts.done} frames"
+        done = self.parts.done
+        goes_on = f"--resume goes on after {done} frames" if done else "too little for --resume, which begins anew"
         if self.partial.exists() and not (self.work / SHOWN).exists():
             self.note(f"{self.partial} is there, and not ours: what is finished is not shown; {goes_on}")
             return

@@ -467,6 +467,9 @@ def test_what_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch
         ("--subset easy", "--subset is for SNU-FILM and Xiph"),
         ("--xiph a --subset 8K", "--subset 8K is not one of 2K, 4K"),
         ("--method average --ensemble", "--ensemble is for --method sepconv"),
+        ("--method average --model lf", "--model is for --method sepconv"),
+        ("--method minterpolate --padding paper", "--padding is for --method sepconv"),
+        ("--method average --weights some.safetensors", "--weights is for --method sepconv"),
         ("--model l1 lf --weights file", "--weights FILE is one model"),
         ("--json a --csv a", "--json and --csv name the same file"),
         ("--triplets a --csv a/im1.png", "a/im1.png has the name of a picture: --json and --csv write text"),
@@ -492,8 +495,7 @@ def test_json_and_csv(own, run, tmp_path):
     for name in ("im9", "im11"):
         pictures.write(own / "a" / f"{name}.png", pictures.Picture(np.zeros((36, 40, 3), np.uint8)))
     words = ("--method", "average", "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv", "--lpips")
-    status, out, _ = run("--triplets", own, *words)
-    assert status == 0
+    status, out, err = run("--triplets", own, *words)
     content = json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda name: pytest.fail(f"no JSON: {name}"))
     assert content["complete"] is True
     first = content["scenes"][0]["values"][0]
@@ -506,7 +508,9 @@ def test_json_and_csv(own, run, tmp_path):
     assert lines[0] == f"benchmark,subset,scene,method,{names}"
     assert lines[1].startswith("own triplets,,a,average,inf,1.0,1.0,1.0,0.0,0.0,")
     assert float(lines[2].split(",")[4]) == content["scenes"][1]["values"][0]["psnr"]
-    if "lpips" in content["settings"]["unavailable"]:
+    assert status == ("lpips" in content["settings"]["unavailable"])
+    if status:
+        assert re.fullmatch(r"error: LPIPS was not measured: .*lpips.*\n", err)
         assert first["lpips"] is None
         assert re.search(r"^LPIPS is not to be had here: ", out, re.M)
         assert re.search(r"^average .* n/a$", out, re.M)
@@ -518,7 +522,10 @@ def test_resume_refuses_what_was_measured_otherwise(own, run, tmp_path):
     assert run(*words)[0] == 0
     status, _, err = run(*words, "--truncate")
     assert status == 1
-    assert err == f"error: {tmp_path}/a.json was measured otherwise, see 'truncate' in it: name another file\n"
+    assert err == (
+        f"error: {tmp_path}/a.json was measured otherwise, see 'truncate' in it: name another file, or remove it\n"
+    )
+    assert run(*(word for word in words if word != "--resume"), "--truncate")[2] == err  # nor overwritten
     content = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(content | {"format": 2}))
     assert "is in format 2; this version reads format 1" in run(*words)[2]
@@ -598,19 +605,28 @@ def test_names_that_are_no_text(own, run, tmp_path):
 
 FULL_DISK = """
 import resource, sys, benchmark
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-sys.exit(benchmark.main(sys.argv[1:]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(benchmark.main(sys.argv[2:]))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
 def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
     words = ["--triplets", str(own), "--method", "average", "--json", str(tmp_path / "a.json")]
-    result = subprocess.run([sys.executable, "-c", FULL_DISK, *words], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", FULL_DISK]
+    result = subprocess.run([*command, "100", *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert set(rows(result.stdout)) == {"a", "b/im", "c", "average"}
     assert result.stderr == f"error: {tmp_path}/a.json cannot be written: file too large\n"
     assert not (tmp_path / "a.json").exists()
+
+    words += ["--html", str(tmp_path / "page" / "deep")]  # for whose pictures there is no room
+    result = subprocess.run([*command, "3000", *words], cwd=ROOT, capture_output=True, text=True)
+    note, error = result.stderr.splitlines()
+    assert note == f"note: 1 of 3 scenes are in {tmp_path}/a.json: --resume goes on"
+    assert re.fullmatch(rf"error: {tmp_path}/page/deep/pictures-.*\.png cannot be written: file too large", error)
+    assert len(json.loads((tmp_path / "a.json").read_text())["scenes"]) == 1
+    assert not (tmp_path / "page").exists()
 
 
 def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):

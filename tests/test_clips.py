@@ -36,6 +36,9 @@ def test_clips_are_found_once(tmp_path):
 def test_folders_without_videos_are_named(tmp_path):
     with pytest.raises(ClipError, match=r"there is no folder .*nowhere"):
         find_clips([tmp_path / "nowhere"])
+    (tmp_path / "text.txt").touch()
+    with pytest.raises(ClipError, match=r"text\.txt is not called as videos are \(avi, "):
+        find_clips([tmp_path / "text.txt"])
     with pytest.raises(ClipError, match="holds no video"):
         find_clips([tmp_path])
 
@@ -96,6 +99,7 @@ def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames, 
             "short",
             "text.",
         ]
+        assert footage.skipped[1] == f"{folder / 'empty.mkv'} is empty"
 
 
 def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
@@ -123,6 +127,22 @@ def test_a_damaged_cache_is_made_anew(tmp_path, make_clip, moving_frames):
         assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
     index.write_text("this is no index")
     assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+def test_what_killed_runs_left_is_removed(tmp_path, make_clip, moving_frames):
+    """But nothing while another decodes, nor of others."""
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    left, others = cache / ".frames-0123456789abcdef.part", cache / ".0123456789abcdef.part"
+    for path in (left, others):
+        path.write_bytes(bytes(1000))
+    first = Footage([tmp_path / "films"], cache)
+    assert {path.name for path in cache.iterdir()} == {others.name, first.path.name, first.path.stem + ".npz"}
+    left.touch()
+    Footage([tmp_path / "films"], cache)  # decodes nothing, and waits for nobody who does
+    assert left.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")

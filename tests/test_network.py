@@ -12,13 +12,14 @@ import definition
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import network
 import pictures
 from files import UsageError
-from network import DeviceError, Interpolator, Network, WeightsError, load_network
+from network import REACH, DeviceError, Interpolator, Network, WeightsError, load_network
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,6 +77,46 @@ def test_bands_give_the_same_picture(published_file, noise, size, band_pixels):
     with torch.inference_mode():
         whole = net(*pair)
         assert (net(*pair, band_pixels=band_pixels) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_channels_of_tensor_cores_change_nothing(published_file, noise, monkeypatch, precision):
+    """Neither at once nor in bands; 40 x 50 pixels are aligned by what is beyond the edge of the picture."""
+    between = load_network("l1", published_file).to(precision, memory_format=torch.channels_last)
+    frames = [torch.from_numpy(noise(40, 50, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
+    with torch.inference_mode():
+        expected = between(*frames)
+        monkeypatch.setattr(network, "_on_tensor_cores", lambda frames: True)
+        seen = []
+        for head in (between.vertical1, between.horizontal2):
+            head[-1].register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+        for band_pixels in (None, 1000):
+            assert torch.allclose(between(*frames, band_pixels=band_pixels), expected, atol=1e-6)
+    assert set(seen) == {56}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 2), (37, 64)], ids=str)
+def test_the_gathered_gradient_of_doubling(size):
+    frames = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(2, 3, *(2 * side for side in size), dtype=torch.float64)
+    expected, gathered = (
+        torch.autograd.grad(double(frames), frames, gradient)[0]
+        for double in (network._double, network._Doubling.apply)
+    )
+    assert (gathered - expected).abs().max() < 1e-4  # its weights are computed in float32
+
+
+def test_compiled_as_one_graph(published_file, pair):
+    """By the part of the compiler that knows PyTorch; what it hands to a processor's is a matter of PyTorch's."""
+    plain = load_network("l1", published_file).requires_grad_(True)
+    frames = [F.pad(frame[..., :32, :32].float(), [REACH] * 4) for frame in pair]
+    gradients = []
+    for between in (plain, torch.compile(plain, backend="aot_eager", fullgraph=True)):
+        plain.zero_grad()
+        between(*frames, surrounded=True).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in plain.parameters()])
+    for gradient, expected in zip(*reversed(gradients), strict=True):
+        assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_batches_are_single_pairs(published_file, pair):

@@ -298,6 +298,9 @@ def broken(tmp_path):
     pyvips.Image.black(40, 30, bands=3).cast("float").tiffsave(str(tmp_path / "float3.tif"))
     inks = pyvips.Image.new_from_array(random_pixels(4, np.uint16)).copy(interpretation="cmyk")
     inks.tiffsave(str(tmp_path / "cmyk16.tif"))
+    for compression in (None, "tiff_lzw", "jpeg"):
+        luma = Image.fromarray(random_pixels()).convert("YCbCr")
+        luma.save(tmp_path / f"ycbcr_{compression}.tif", compression=compression)
     return tmp_path
 
 
@@ -323,6 +326,8 @@ def broken(tmp_path):
         ("float.tif", "has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour"),
         ("float3.tif", "is not a picture, or damaged, or of a kind that is not supported"),
         ("cmyk16.tif", "16 bits of cmyk are not supported"),
+        ("ycbcr_None.tif", "YCbCr in a TIFF without JPEG is not supported: save it as RGB"),
+        ("ycbcr_tiff_lzw.tif", "YCbCr in a TIFF without JPEG is not supported: save it as RGB"),
     ],
 )
 def test_what_cannot_be_read_is_named(name, message, broken):
@@ -332,6 +337,12 @@ def test_what_cannot_be_read_is_named(name, message, broken):
     assert str(caught.value).startswith(str(broken / name))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_jpeg_within_a_tiff_is_read(broken):
+    """Which holds YCbCr, too, but there the library knows that it has to be RGB."""
+    with Image.open(broken / "ycbcr_jpeg.tif") as image:
+        assert np.array_equal(pictures.read(broken / "ycbcr_jpeg.tif").pixels, np.asarray(image.convert("RGB")))
 
 
 def test_too_large(tmp_path, monkeypatch):

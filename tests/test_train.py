@@ -117,7 +117,7 @@ def test_it_learns(trained):
     assert float(rows[-1]["proxy_psnr"]) > 10
     assert all(0 <= float(row["data_share"]) <= 1 and row["skipped"] == "0" for row in rows)
     assert printed.splitlines()[-1] == str(Path("run", "trained-l1.safetensors"))
-    assert re.search(r"1 clips, 1 scenes, 3 frames, 1 triplets", printed)
+    assert re.search(r"1 clip, 1 scene, 3 frames, 1 triplet;", printed)
     assert "error" in printed
     assert "held-out crops" in printed
 
@@ -150,7 +150,7 @@ def test_validation_is_one_number(trained, frames, tmp_path, capsys):
         between = (255 * network(one.flip(1) / 255, two.flip(1) / 255)).round().clamp(0, 255).flip(1)
     expected = 10 * math.log10(255**2 / (between - truth).square().mean().item())
     distance = FeatureDistance(LITE)(between.flip(1) / 255, truth.flip(1) / 255).item()
-    for name in (r"film.mp4 +1 triplets", "mean of 1 clips"):
+    for name in (r"film.mp4 +1 triplet", "mean of 1 clip"):
         found = re.search(rf"{name} +([\d.]+) dB +([\d.]+)$", printed.out, re.M)
         assert found.groups() == (f"{expected:.3f}", f"{distance:.5f}")
     assert re.fullmatch(r"skipped: .*text.mp4 is no video .*\n", printed.err)
@@ -307,9 +307,10 @@ def test_names_of_folders_that_are_no_text(film, tmp_path):
         shutil.copytree(film, folder)
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    assert train.main(command(folder, tmp_path / "out", "--steps", 1)[1:]) == 0
-    with safe_open(tmp_path / "out" / "trained-l1.safetensors", "pt") as file:
-        assert file.metadata()["training_data"] == r"1 clips (caf\udce9)"
+    assert train.main(command(folder, folder / "out", "--steps", 1)[1:]) == 0
+    shutil.move(folder / "out" / "trained-l1.safetensors", tmp_path)  # safetensors takes names in UTF-8 only
+    with safe_open(tmp_path / "trained-l1.safetensors", "pt") as file:
+        assert file.metadata()["training_data"] == r"1 clip (caf\udce9)"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
@@ -320,13 +321,63 @@ def test_a_folder_that_another_run_writes_to(film, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_log(film, tmp_path, capsys):
-    """One that a spreadsheet has saved with other commas, say."""
+def test_damages_are_said_before_it_goes_on(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
-    log = tmp_path / "trained-l1.csv"
-    log.write_text(log.read_text().replace(",", ";"))
-    assert train.main(command(film, tmp_path, "--resume", "--steps", 2)[1:]) == 1
-    assert capsys.readouterr().err == f"error: {log} is no log of a training any more: remove it, or put it right\n"
+    again = command(film, tmp_path, "--resume", "--steps", 2)[1:]
+    log, checkpoint = tmp_path / "trained-l1.csv", tmp_path / "trained-l1.checkpoint"
+    whole = log.read_text()
+    for damaged in (whole.replace(",", ";"), "junk,1\n", ""):  # the first as a spreadsheet may have saved it
+        log.write_text(damaged)
+        assert train.main(again) == 1
+        line = f"error: {log} is no log of a training any more: remove it, or put it right\n"
+        assert capsys.readouterr().err == line
+        assert log.read_text() == damaged
+    log.write_text(whole)
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1  # in the midst of some weights
+    checkpoint.write_bytes(content)
+    assert train.main(again) == 1
+    assert capsys.readouterr().err == (
+        f"error: {checkpoint} is damaged, or no checkpoint of a training: name another --out, or remove it to begin "
+        "anew\n"
+    )
+
+
+def test_what_was_over_is_said(film, tmp_path, capsys):
+    assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
+    before = (tmp_path / "trained-l1.checkpoint").stat().st_mtime_ns
+    capsys.readouterr()
+    assert train.main(command(film, tmp_path, "--resume")[1:]) == 0
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last == [
+        "nothing was left to do of 1 step: --resume with more --steps goes on", str(tmp_path / "trained-l1.safetensors")
+    ]  # fmt: skip
+    assert (tmp_path / "trained-l1.checkpoint").stat().st_mtime_ns == before
+
+
+def test_weights_say_all_that_they_come_from(film, tmp_path):
+    shutil.copytree(film, tmp_path / "more")
+    for out, *options in (
+        ("one", "--steps", 1),
+        ("one", "--steps", 3, "--resume"),
+        ("one", "--steps", 4, "--batch", 3, "--resume"),
+        ("one", "--steps", 6, "--data", tmp_path / "more", "--resume"),
+        ("two", "--steps", 1, "--start", tmp_path / "one" / "trained-l1.safetensors"),
+        ("three", "--steps", 1, "--start", "bundled"),
+    ):
+        assert train.main(command(film, tmp_path / out, *options)[1:]) == 0
+    found = {}
+    for out in ("one", "two", "three"):
+        with safe_open(tmp_path / out / "trained-l1.safetensors", "pt") as file:
+            found[out] = file.metadata()
+    crops = "of 32 x 32 pixels"
+    film_data, all_data = f"1 clip ({film.name})", f"2 clips ({film.name}, more)"
+    parts = [f"3 steps of 2 crops {crops}", f"1 step of 3 crops {crops}", f"2 steps of 2 crops {crops}"]
+    assert found["one"]["training"] == ", then ".join(parts)
+    assert found["one"]["training_data"] == f"{film_data}; {all_data}"
+    assert found["two"]["training"] == ", then ".join([*parts, f"1 step of 2 crops {crops}"])
+    assert found["two"]["training_data"] == f"{film_data}; {all_data}"
+    assert found["three"]["training_data"].endswith(f"listed with their licences in weights/README.md; {film_data}")
 
 
 def test_resume_begins_only_where_it_is_told_to(film, tmp_path, monkeypatch, capsys):
@@ -336,15 +387,18 @@ def test_resume_begins_only_where_it_is_told_to(film, tmp_path, monkeypatch, cap
         "error: there is no out/trained-l1.checkpoint: nothing to go on from; leave out --resume to begin\n"
     )
     assert not Path("out").exists()
-    for steps, begin in ((1, "averaging"), (2, "step 1")):
+    for steps, what in ((1, "1 step, from averaging"), (2, "2 steps, from step 1")):
         assert train.main(command(film, "out", "--resume", "auto", "--steps", steps)[1:]) == 0
-        assert f"l1: L1, {steps} steps, from {begin}\n" in capsys.readouterr().out
+        assert f"l1: L1, {what}\n" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files have no largest size there")
 @pytest.mark.parametrize(
     ("most", "what", "left"),
-    [(1, "frames/frames-", []), (100, "trained-l1.checkpoint", [".safetensors"])],
+    [
+        (1, "--cache {}/out/frames: file too large; name another folder, with room for the decoded frames", []),
+        (100, "{}/out/trained-l1.checkpoint: file too large", [".safetensors"]),
+    ],
     ids=["decoding", "checkpoint"],
 )
 def test_a_full_disk(film, tmp_path, most, what, left):
@@ -353,7 +407,7 @@ def test_a_full_disk(film, tmp_path, most, what, left):
     words = command(film, tmp_path / "out", "--steps", 1)
     done = subprocess.run([*limited, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.fullmatch(f"error: .*/out/{what}.*: file too large\n", done.stderr)
+    assert done.stderr == f"error: {what.format(tmp_path)}\n"
     files = [path for path in (tmp_path / "out").glob("*") if path.is_file()]
     assert sorted(path.suffix for path in files) == left
     assert not list(tmp_path.rglob(".*"))
@@ -486,6 +540,9 @@ def test_lf(trained, tmp_path, capsys):
         (["--data", "x", "--out", "y", "--minutes", "nan"], "'nan' is not a number of 0.01 or more"),
         (["--data", "x", "--out", "y", "--steps", "1.5"], "'1.5' is not a whole number of 1 or more"),
         (["--data", "x", "--out", "y", "--synthetic", "2"], "'2' is not a number from 0 to 1"),
+        (["--data", "x", "--out", "y", "--seed", "9" * 20], f"{'9' * 20!r} is not a whole number from 0 to 92233"),
+        (["--data", "x", "--out", "y", "--batch", "9" * 20], f"{'9' * 20!r} is not a whole number from 1 to 65536"),
+        (["--data", "x", "--validate", "w", "--compile"], "--compile is for training, not for --validate"),
         (["--data", "x", "--out", "y", "--steps", "1", "--minutes", "1"], "not allowed with"),
         (["--data", "x", "--validate", "w", "--batch", "3"], "--batch is for training, not for --validate"),
         (["--data", "x", "--out", "y", "--cache", "z/../y"], "--cache is --out"),
@@ -509,10 +566,18 @@ def test_bad_usage(words, message, capsys):
         (["--start", "published.pytorch"], "these weights know no normalization"),
         (["--start", "none.safetensors"], "none.safetensors: no such file or directory"),
         (["--device", "cuda:99"], "device 'cuda:99' is not there"),
-        (["--model", "lf", "--crop", "32", "--features", "none.pth"], "--features none.pth: no such file or directory"),
-        (["--cache", "text"], "text: file exists"),
-        (["--held-out", "still"], "of --held-out, nothing moves in these clips"),
+        (
+            ["--model", "lf", "--features", "none.pth"],
+            "none.pth: no such file or directory; name torchvision's VGG-19, or",
+        ),
+        (["--cache", "text"], "--cache text: file exists; name another folder, with room for the decoded frames"),
+        (["--out", "text"], "--out text: file exists; name another folder"),
+        (["--out", "text/out"], "--out text/out: not a directory; name another folder"),
+        (["--data", "text"], "text is not called as videos are (avi, "),
+        (["--held-out", "still"], "of --held-out, nothing moves in these clips\n"),
+        (["--data", "still"], "nothing moves in these clips: there is nothing to learn from"),
         (["--resume", "--out", "damaged"], "damaged/trained-l1.checkpoint is damaged"),
+        (["--resume", "auto", "--out", "damaged"], "name another --out, or remove it to begin anew"),
         (["--out", "damaged"], "trained-l1.checkpoint is there already: go on with --resume, or name another --out"),
     ],
 )
@@ -529,7 +594,7 @@ def test_bad_data(film, published_file, tmp_path, monkeypatch, capfd, options, m
     out = [] if "--out" in options else ["--out", "out"]
     assert train.main([*data, *out, "--device", "cpu", *options]) == 1
     printed = capfd.readouterr()
-    assert re.fullmatch(f"error: .*{re.escape(message)}.*\n", printed.err)
+    assert re.fullmatch(f"error: .*{re.escape(message)}(.*\n)?", printed.err)
     assert "crops of" not in printed.out  # of the plan
     assert [path.name for path in Path("out").rglob("*") if path.is_dir()] in ([], ["frames"])
     assert Path("out").exists() == ("decoding" in printed.out)  # what was decoded well is kept
@@ -547,6 +612,24 @@ def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
         assert [re.match(r"skipped: videos/(.....) is no video", line)[1] for line in lines[:2]] == ["a.mp4", "b.avi"]
         assert lines[2:] == ["error: none of these clips is of use"] * status
         assert Path("out").exists() != status
+
+
+def test_compiled(film, tmp_path, monkeypatch, capsys):
+    """Where the compiler lacks one for C++, it is not there. Where it is, the same is learned."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    words = ["--steps", 2, "--compile"]
+    done = subprocess.run([sys.executable, *command(film, tmp_path, *words)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    expected = "error: --compile: PyTorch's compiler does not work here \\(.*no-such-compiler.*\\); leave it out\n"
+    assert re.fullmatch(expected, done.stderr)
+    monkeypatch.delenv("CXX")
+    if not shutil.which("g++"):
+        pytest.skip("no compiler for C++")
+    for out, *more in (("plain", *words[:-1]), ("compiled", *words)):
+        assert train.main(command(film, tmp_path / out, *more)[1:]) == 0
+    plain, compiled = (tensors(tmp_path / out) for out in ("plain", "compiled"))
+    for name, tensor in plain.items():
+        assert (compiled[name].float() - tensor.float()).norm() <= 1e-3 * tensor.float().norm() + 1e-6, name
 
 
 def test_help_explains_every_default(capsys, monkeypatch):

@@ -961,6 +961,17 @@ def test_ctrl_c_leaves_something_to_look_at():
     assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
+def test_ctrl_c_before_the_first_part_is_whole():
+    make("in.mp4", moving(50))
+    notes = broken_off("out.mp4", after=3)
+    anew = "too little for --resume, which begins anew"
+    assert notes == [f"what is finished can be seen in out.partial.mp4; {anew}"]
+    assert Film("out.partial.mp4").count == 7
+    video.interpolate("in.mp4", "out.mp4", mean, resume=True, note=notes.append, part_frames=16)
+    assert Film("out.mp4").count == 100
+    assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4"]
+
+
 def test_what_was_broken_off_is_not_mixed_with_something_else():
     make("in.mp4", moving(50))
     broken_off("out.mp4")
