@@ -24,6 +24,8 @@ class Provenance:
     def begin(self, step, crops, side, data):
         """From this step on there are so many crops in a step, of this side in pixels, from these videos."""
         part = {"crops": crops, "side": side, "training_data": data}
+        if self.parts and self.parts[-1].get("first") == step:  # nothing came of it
+            self.parts.pop()
         if not self.parts or any(self.parts[-1].get(name) != value for name, value in part.items()):
             self.parts.append({"first": step, **part})
 
@@ -37,5 +39,5 @@ class Provenance:
             else part["training"]
             for part, end in zip(self.parts, ends, strict=True)
         ]
-        data = dict.fromkeys(part["training_data"] for part in self.parts)
+        data = dict.fromkeys(each for part in self.parts for each in part["training_data"].split("; "))
         return {"training": ", then ".join(training), "training_data": "; ".join(data)}

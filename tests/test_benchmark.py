@@ -636,7 +636,11 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
         save([folder / f"{seed:02}" / f"im{number}.png" for number in (1, 2, 3)], seed)
     words = ["--triplets", str(folder), "--json", str(results), "--model", "l1", "--html", str(page)]
     program = subprocess.Popen(
-        [sys.executable, ROOT / "benchmark.py", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, ROOT / "benchmark.py", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest is in the background
     )
     deadline = time.monotonic() + 120
     while len(list(page.rglob("*-small.jpg"))) < 2:
@@ -663,7 +667,7 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
     assert [scene["scene"] for scene in content["scenes"]] == [f"{seed:02}" for seed in range(16)]
     assert content["means"][0]["scenes"] == 16
     kept = [path for path, when in before.items() if path.stat().st_mtime_ns == when]
-    assert len(kept) >= done  # those of scenes that were there already were not made again
+    assert len(kept) >= done - 1  # of scenes that were there already; the last may lack its pictures
     assert out.endswith(f"{page}/index.html\n")
 
 
