@@ -159,8 +159,7 @@ def measure(options):
     results.load(options.resume, triplets)
     page = report.Page(options.html, settings, triplets) if options.html else None
     with page or contextlib.nullcontext():
-        measure_and_write(triplets, entries, results, page, options)
-    left_out = sum((triplet.subset, triplet.scene) in results.left_out for triplet in triplets)
+        left_out = measure_and_write(triplets, entries, results, page, options)
     if left_out:
         for line in report.left_out(results):
             print(line, file=sys.stderr)
@@ -170,6 +169,7 @@ def measure(options):
 
 
 def measure_and_write(triplets, entries, results, page, options):
+    """Returns how many of the triplets were left out."""
     try:
         measure_all(triplets, entries, results, page, options)
     except BaseException:
@@ -178,14 +178,16 @@ def measure_and_write(triplets, entries, results, page, options):
             done = sum((triplet.subset, triplet.scene) in results.scenes for triplet in triplets)
             note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume goes on")
         raise
+    left_out = sum((triplet.subset, triplet.scene) in results.left_out for triplet in triplets)
     try:
-        results.save(complete=all((triplet.subset, triplet.scene) not in results.left_out for triplet in triplets))
+        results.save(complete=not left_out)
     finally:  # a full disk does not take the figures along
         print(report.text(results, options.benchmark), flush=True)
     if options.csv:
         write(options.csv, results.csv())
     if page:
         print(page.write(results, options.benchmark))
+    return left_out
 
 
 def find(options):

@@ -115,8 +115,8 @@ def _double(frames):
 def _halve(gradient, dimension):
     """Sums the gradient along a dimension into what bilinear upsampling by two had made it of.
 
-    Place `source` went into all results less than one away from it, that is, at 2 - a little to each place, into at
-    most five.
+    Place `source` went into all results less than one away from it: there are two and a little to each place, so into
+    five at most.
     """
     size = gradient.shape[dimension] // 2
     source = torch.arange(size, device=gradient.device)
@@ -229,7 +229,7 @@ class Network(nn.Module):
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             kernels = [
-                _kernel_rows(head, half, margin + top, margin + bottom)[:, :TAPS, :, columns].to(applied)
+                _as_taps(_kernel_rows(head, half, margin + top, margin + bottom)[..., columns], applied)
                 for head, half in zip(heads, halves, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
@@ -237,7 +237,10 @@ class Network(nn.Module):
         return torch.cat(bands, dim=2)
 
     def _halves(self, heads, pair):
-        """What heads make of a pair before they enlarge it: for each (N, 51, H' / 2, W' / 2), H' and W' aligned."""
+        """What heads make of a pair before they enlarge it: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
+
+        On tensor cores they have 56 channels, of which the last are zero.
+        """
         features = self._features(pair)  # (N, 64, H' / 2, W' / 2)
         return [head[:6](features) for head in heads]
 
@@ -275,6 +278,12 @@ def _align(frames, margin, alignment):
     height, width = frames.shape[2:]
     bottom, right = (-(size + 2 * margin) % alignment + margin for size in (height, width))
     return F.pad(frames, [margin, right, margin, bottom], mode="replicate")
+
+
+def _as_taps(kernels, dtype):
+    """Without the channels that tensor cores needed: the op is several times slower where they lie in between."""
+    taps = kernels[:, :TAPS].to(dtype)
+    return taps if taps.stride(3) <= TAPS else taps.contiguous(memory_format=torch.channels_last)
 
 
 def _kernel_rows(head, half, top, bottom):

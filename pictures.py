@@ -14,6 +14,9 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from files import DataError, UsageError, reason, replacing
 
+PHOTOMETRIC, COMPRESSION = 262, 259  # tags of TIFF, and their values
+YCBCR, NONE, JPEG = 6, 1, (6, 7)
+
 
 class PictureError(DataError):
     """A file that is no picture, or a picture that cannot be written; the message names it and says why."""
@@ -156,20 +159,24 @@ def _open_with_vips(path):
         if deep:
             raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
         return None
-    if kind != b"\x89PNG" and _is_raw_ycbcr(path):
-        raise PictureError(f"{path}: YCbCr in a TIFF without JPEG is not supported: save it as RGB")
+    if kind != b"\x89PNG":
+        compression = _compression_of_ycbcr(path)
+        if compression and compression != NONE:
+            return None  # Pillow makes RGB of it
+        if compression == NONE and image.bands == 3:  # of four libvips has made RGB already
+            raise PictureError(f"{path}: uncompressed YCbCr in a TIFF is not supported: save it as RGB")
     return image if deep or (image.format == "uchar" and kind != b"\x89PNG") else None
 
 
-def _is_raw_ycbcr(path):
-    """Whether a TIFF holds luma and chroma that nobody turns into RGB: libvips and Pillow take them for RGB."""
-    photometric, compression, ycbcr, jpeg = 262, 259, 6, (6, 7)
+def _compression_of_ycbcr(path):
+    """Of a TIFF that holds luma and chroma, which libvips takes for RGB, but for JPEG's; otherwise None."""
     try:
         with Image.open(path) as image:
             tags = getattr(image, "tag_v2", {})  # camera raw begins like a TIFF, too
-            return tags.get(photometric) == ycbcr and tags.get(compression) not in jpeg
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False  # of a kind that libvips alone knows
+        return None  # of a kind that libvips alone knows
+    compression = tags.get(COMPRESSION, NONE)
+    return compression if tags.get(PHOTOMETRIC) == YCBCR and compression not in JPEG else None
 
 
 def _read_with_vips(image):

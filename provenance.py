@@ -24,20 +24,21 @@ class Provenance:
     def begin(self, step, crops, side, data):
         """From this step on there are so many crops in a step, of this side in pixels, from these videos."""
         part = {"crops": crops, "side": side, "training_data": data}
-        if self.parts and self.parts[-1].get("first") == step:  # nothing came of it
-            self.parts.pop()
         if not self.parts or any(self.parts[-1].get(name) != value for name, value in part.items()):
             self.parts.append({"first": step, **part})
 
     def metadata(self, step):
         """What there is to say when training has come to this step: "training" and "training_data"."""
         ends = [part.get("first", 0) for part in self.parts[1:]] + [step]
-        training = [
-            f"{counted(end - part['first'], 'step')} of {counted(part['crops'], 'crop')} of {part['side']} x "
-            f"{part['side']} pixels"
-            if "first" in part
-            else part["training"]
-            for part, end in zip(self.parts, ends, strict=True)
-        ]
-        data = dict.fromkeys(each for part in self.parts for each in part["training_data"].split("; "))
+        training, data = [], {}
+        for part, end in zip(self.parts, ends, strict=True):
+            if part.get("first") == end:  # nothing came of it
+                continue
+            training.append(part.get("training") or _said(part, end - part["first"]))
+            data |= dict.fromkeys(part["training_data"].split("; "))
         return {"training": ", then ".join(training), "training_data": "; ".join(data)}
+
+
+def _said(part, steps):
+    side = part["side"]
+    return f"{counted(steps, 'step')} of {counted(part['crops'], 'crop')} of {side} x {side} pixels"

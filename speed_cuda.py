@@ -176,7 +176,8 @@ def print_training(footage, crop, options):
     try:
         for compiled, batch in itertools.product((False, True), TRAINING_BATCHES):
             network = averaging_network(0)
-            trainer = Trainer(network, device, options.precision, Ranks(), 1e-4, 0.999, 4.0, compiled=compiled)
+            sizes = (batch, crop) if compiled else None
+            trainer = Trainer(network, device, options.precision, Ranks(), 1e-4, 0.999, 4.0, compiled=sizes)
 
             def train(trainer=trainer, batch=batch):
                 for step in range(TRAINING_STEPS):

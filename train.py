@@ -383,7 +383,7 @@ class Run:
         features = recipe.features if recipe.model == "lf" else None
         self.trainer = Trainer(
             network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
-            features, recipe.colour, options.compile,
+            features, recipe.colour, (recipe.batch, recipe.crop) if options.compile else None,
         )  # fmt: skip
         if self.saved:
             self.trainer.load(self.saved)

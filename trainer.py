@@ -16,7 +16,7 @@ import zipfile
 import torch
 from torch import nn
 
-from files import DataError, replacing
+from files import DataError, reason, replacing
 from losses import FeatureDistance, weighted_l1
 from metrics import psnr
 from network import REACH, Network, fast_precision, load_network, published_name
@@ -95,10 +95,10 @@ class Trainer:
         balance: see `weighted_l1`.
         features: see `FeatureDistance`; None trains with L1.
         colour: how much of the L1 goes into the loss beside the features.
-        compiled: compile the network at the first step.
+        compiled: (N, side) of the crops of a step, to compile the network for them; None leaves it as it is.
 
     Raises:
-        CompilerError: that is not to be had.
+        CompilerError: PyTorch's compiler does not work here.
 
     Attributes:
         step: how many there were.
@@ -108,15 +108,15 @@ class Trainer:
 
     def __init__(
         self, network, device, precision, ranks, learning_rate, average, balance, features=None, colour=0.0,
-        compiled=False,
+        compiled=None,
     ):  # fmt: skip
         self.device, self.dtype = device, getattr(torch, precision)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.parallel = ranks.parallel(self.network)
+        program = self._compile(*compiled) if compiled else self.network
         if compiled:
-            _check_compiler(device)
-            self.parallel = torch.compile(self.parallel)
+            ranks.wait()  # some take longer
+        self.parallel = ranks.parallel(program)
         self.learning_rate, self.average, self.balance, self.colour = learning_rate, average, balance, colour
         self.features = FeatureDistance(features).to(device) if features else None
         parameters = self.network.parameters()
@@ -127,17 +127,39 @@ class Trainer:
         self.step = 0
         self.sums = torch.zeros(4, device=device)
 
+    def _autocast(self):
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _compile(self, count, side):
+        """The network compiled, both ways, for such crops: not in the first step, for which others may wait."""
+        compiled = torch.compile(self.network, dynamic=False)
+        reachable = side + 2 * REACH
+        frames = torch.rand(count, 3, 3, reachable, reachable, device=self.device)  # laid out as `Batches` has them
+        try:
+            with self._autocast():
+                out = compiled(frames[:, 0], frames[:, 2], surrounded=True)
+            out.mean().backward()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of whatever it lacks: a C++ compiler, Triton, Python's headers, room on a disk
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise CompilerError(
+                f"--compile: PyTorch's compiler does not work here ({lines[0]}); leave it out"
+            ) from error
+        self.network.zero_grad(set_to_none=True)
+        return compiled
+
     def train(self, one, truth, two, progress):
         """One step with a batch as `Batches` makes it, at this point of the schedule."""
         rate = self.learning_rate * schedule(progress) * min(1.0, (self.step + 1) / FIRST_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             out = self.parallel(one, two, surrounded=True)
         inner = (..., slice(REACH, -REACH), slice(REACH, -REACH))
         loss, error, simple = weighted_l1(out, truth, (one[inner] + two[inner]) / 2, self.balance)
         if self.features:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with self._autocast():
                 distance = self.features(out, truth)
             loss = distance + self.colour * loss
         self.optimizer.zero_grad(set_to_none=True)
@@ -171,7 +193,7 @@ class Trainer:
         values = []
         for begin in range(0, total, batch):
             one, truth, two = batches(0, total, begin, min(begin + batch, total))
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with self._autocast():
                 out = self.averaged(one, two, surrounded=True)
             out, truth = ((255 * frames).clamp(0, 255).round().byte().cpu().numpy() for frames in (out, truth))
             values += [min(psnr(*pair), 100.0) for pair in zip(out, truth, strict=True)]
@@ -207,14 +229,6 @@ class Trainer:
             _write_safetensors(tensors, part, metadata)
 
 
-def _check_compiler(device):
-    try:
-        torch.compile(torch.neg, dynamic=False)(torch.zeros(1, device=device))
-    except Exception as error:  # of whatever it lacks: a C++ compiler, Triton, Python's headers
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CompilerError(f"--compile: PyTorch's compiler does not work here ({lines[0]}); leave it out") from error
-
-
 _PARTS = ("network", "averaged", "optimizer", "scaler")
 
 
@@ -232,7 +246,7 @@ def read_checkpoint(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         version = checkpoint["format"]
     except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror.lower()}") from error
+        raise CheckpointError(f"{path}: {reason(error)}") from error
     except Exception as error:  # what a damaged pickle raises has no end
         raise CheckpointError(f"{path} is damaged, or no checkpoint of a training: {remedy}") from error
     if version != CHECKPOINT_FORMAT:

@@ -326,8 +326,7 @@ def broken(tmp_path):
         ("float.tif", "has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour"),
         ("float3.tif", "is not a picture, or damaged, or of a kind that is not supported"),
         ("cmyk16.tif", "16 bits of cmyk are not supported"),
-        ("ycbcr_None.tif", "YCbCr in a TIFF without JPEG is not supported: save it as RGB"),
-        ("ycbcr_tiff_lzw.tif", "YCbCr in a TIFF without JPEG is not supported: save it as RGB"),
+        ("ycbcr_None.tif", "uncompressed YCbCr in a TIFF is not supported: save it as RGB"),
     ],
 )
 def test_what_cannot_be_read_is_named(name, message, broken):
@@ -339,10 +338,12 @@ def test_what_cannot_be_read_is_named(name, message, broken):
     assert "\n" not in str(caught.value)
 
 
-def test_jpeg_within_a_tiff_is_read(broken):
-    """Which holds YCbCr, too, but there the library knows that it has to be RGB."""
-    with Image.open(broken / "ycbcr_jpeg.tif") as image:
-        assert np.array_equal(pictures.read(broken / "ycbcr_jpeg.tif").pixels, np.asarray(image.convert("RGB")))
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_luma_and_chroma_within_a_tiff_become_rgb(compression, broken):
+    name = broken / f"ycbcr_{compression}.tif"
+    with Image.open(name) as image:
+        assert np.array_equal(pictures.read(name).pixels, np.asarray(image.convert("RGB")))
+    assert abs(pictures.read(broken / "ycbcr_tiff_lzw.tif").pixels.astype(int) - random_pixels()).max() < 4
 
 
 def test_too_large(tmp_path, monkeypatch):

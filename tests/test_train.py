@@ -365,6 +365,9 @@ def test_weights_say_all_that_they_come_from(film, tmp_path):
         ("three", "--steps", 1, "--start", "bundled"),
     ):
         assert train.main(command(film, tmp_path / out, *options)[1:]) == 0
+        if 64 in options:
+            with safe_open(tmp_path / out / "trained-l1.safetensors", "pt") as file:
+                assert file.metadata()["training"] == "3 steps of 2 crops of 32 x 32 pixels"
     found = {}
     for out in ("one", "two", "three"):
         with safe_open(tmp_path / out / "trained-l1.safetensors", "pt") as file:
