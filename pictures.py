@@ -92,7 +92,12 @@ def read(path):
             what = "empty" if path.is_file() else "not an ordinary file: save the picture into one first"
             raise PictureError(f"{path} is {what}")
         image = _open_with_vips(path)
-        return _read_with_vips(image) if image else _read_with_pillow(path)
+        try:
+            return _read_with_vips(image) if image else _read_with_pillow(path)
+        except pyvips.Error as error:
+            if "not configured" not in str(error):
+                raise
+            return _read_with_pillow(path)  # whose TIFF knows LZMA, too
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture, or damaged, or of a kind that is not supported") from error
     except Image.DecompressionBombError as error:

@@ -170,7 +170,7 @@ def parse(argv):
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="have PyTorch compile the network first, which takes a minute; pays on a GPU",
+        help="have PyTorch compile the network first, which takes a minute or two; pays on a GPU",
     )
     parser.add_argument(
         "--cache",
@@ -381,6 +381,8 @@ class Run:
         if recipe.precision == "auto":
             recipe.precision = training_precision(self.device, network)
         features = recipe.features if recipe.model == "lf" else None
+        if options.compile:
+            self.say("compiling the network, which takes a minute or two")
         self.trainer = Trainer(
             network, self.device, recipe.precision, ranks, recipe.learning_rate, recipe.average, recipe.balance,
             features, recipe.colour, (recipe.batch, recipe.crop) if options.compile else None,

@@ -338,6 +338,12 @@ def test_what_cannot_be_read_is_named(name, message, broken):
     assert "\n" not in str(caught.value)
 
 
+def test_a_tiff_that_pillow_alone_can_unpack(tmp_path):
+    pixels = random_pixels()
+    Image.fromarray(pixels).save(tmp_path / "picture.tif", compression="lzma")
+    assert np.array_equal(pictures.read(tmp_path / "picture.tif").pixels, pixels)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
 def test_luma_and_chroma_within_a_tiff_become_rgb(compression, broken):
     name = broken / f"ycbcr_{compression}.tif"
