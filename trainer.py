@@ -113,8 +113,9 @@ class Trainer:
         self.device, self.dtype = device, getattr(torch, precision)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        program = self._compile(*compiled) if compiled else self.network
+        program = self.network
         if compiled:
+            program = self._compile(*compiled)
             ranks.wait()  # some take longer
         self.parallel = ranks.parallel(program)
         self.learning_rate, self.average, self.balance, self.colour = learning_rate, average, balance, colour
@@ -142,9 +143,8 @@ class Trainer:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of whatever it lacks: a C++ compiler, Triton, Python's headers, room on a disk
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CompilerError(
-                f"--compile: PyTorch's compiler does not work here ({lines[0]}); leave it out"
+                f"--compile: PyTorch's compiler does not work here ({reason(error)}); leave it out"
             ) from error
         self.network.zero_grad(set_to_none=True)
         return compiled
