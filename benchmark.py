@@ -26,10 +26,11 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import numpy as np
 from tqdm import tqdm
 
-import methods
-import middlebury
-import report
-from command_line import (
+from vfi.benchmarks import methods, middlebury, report
+from vfi.benchmarks.methods import Method
+from vfi.benchmarks.results import Results, write
+from vfi.benchmarks.triplets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
+from vfi.command_line import (
     Help,
     Words,
     add_network_options,
@@ -39,11 +40,8 @@ from command_line import (
     note,
     shows_progress,
 )
-from datasets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
-from methods import Method
-from metrics import METRICS, MetricError, load_lpips
-from pictures import PictureError, check_place, has_name_of_picture
-from results import Results, write
+from vfi.metrics import METRICS, MetricError, load_lpips
+from vfi.pictures import PictureError, check_place, has_name_of_picture
 
 BENCHMARKS = {
     "data": middlebury.MIDDLEBURY,

@@ -25,14 +25,14 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from tqdm import tqdm
 
-import pictures
-import scenes
-import timing
-import video
-from command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
-from decoding import INPUT_RATE, exact_rate, seconds
-from files import UsageError
-from network import REACH
+from vfi import cuts as scenes
+from vfi import pictures
+from vfi.command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
+from vfi.files import UsageError
+from vfi.network import REACH
+from vfi.video import job as video
+from vfi.video import timing
+from vfi.video.reader import INPUT_RATE, exact_rate, seconds
 
 IMAGES = Path(__file__).parent / "images"
 LARGE = 1280 * 720  # pixels: from here on, ordinary motion is often longer than the kernels

@@ -144,7 +144,7 @@ torch.library.define(  # the gradients that output_mask asks for, empty tensors 
 
 @torch.library.impl(FORWARD, "cpu")
 def _forward_cpu(frame, vertical, horizontal):
-    import sepconv_cpu  # here: importing Numba takes a while that only those pay who use it
+    from vfi.kernels import cpu as sepconv_cpu  # here: importing Numba takes a while that only those pay who use it
 
     _check(frame, vertical, horizontal)
     out = _empty_out(frame, vertical)
@@ -158,7 +158,7 @@ def _forward_elsewhere(frame, vertical, horizontal):
 
 
 def _forward_cuda(frame, vertical, horizontal):
-    import sepconv_cuda
+    from vfi.kernels import cuda as sepconv_cuda
 
     if not _has_cuda_kernels():
         return _forward_elsewhere(frame, vertical, horizontal)
@@ -180,7 +180,7 @@ def _forward_fake(frame, vertical, horizontal):
 
 @torch.library.impl(BACKWARD, "cpu")
 def _backward_cpu(grad_out, frame, vertical, horizontal, output_mask):
-    import sepconv_cpu
+    from vfi.kernels import cpu as sepconv_cpu
 
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
     gradients = _empty_gradients(frame, vertical, horizontal, output_mask)
@@ -199,7 +199,7 @@ def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
 
 
 def _backward_cuda(grad_out, frame, vertical, horizontal, output_mask):
-    import sepconv_cuda
+    from vfi.kernels import cuda as sepconv_cuda
 
     if not _has_cuda_kernels():
         return _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask)
@@ -221,7 +221,7 @@ def _backward_fake(grad_out, frame, vertical, horizontal, output_mask):
 
 def cuda_problem():
     """What keeps the CUDA kernels from running on this machine, and what to install: a sentence, or None."""
-    import sepconv_cuda
+    from vfi.kernels import cuda as sepconv_cuda
 
     return sepconv_cuda.problem()
 

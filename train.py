@@ -27,17 +27,17 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import numpy as np
 import torch
 
-from batches import SURROUNDINGS, Batches
-from clips import ClipError, Footage, find_clips, scenes
-from command_line import exit_status
-from files import DataError, UsageError, counted, held, making, reason
-from losses import LITE, FeatureDistance
-from metrics import psnr
-from network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
-from provenance import Provenance
-from ranks import Ranks
-from trainer import Trainer, read_checkpoint, start_network, training_precision
-from training_log import COLUMNS, Log
+from vfi.command_line import exit_status
+from vfi.files import DataError, UsageError, counted, held, making, reason
+from vfi.metrics import psnr
+from vfi.network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
+from vfi.training.batches import SURROUNDINGS, Batches
+from vfi.training.clips import ClipError, Footage, find_clips, scenes
+from vfi.training.distributed import Ranks
+from vfi.training.log import COLUMNS, Log
+from vfi.training.losses import LITE, FeatureDistance
+from vfi.training.provenance import Provenance
+from vfi.training.trainer import Trainer, read_checkpoint, start_network, training_precision
 
 EVERY = 15  # frames from one triplet of the validation to the next
 PROXY = 64  # crops that stand in for it during training

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from network import Network, published_name
+from vfi.network import Network, published_name
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import metrics
+from vfi import metrics
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,18 +8,17 @@ import sys
 import threading
 from pathlib import Path
 
-import definition
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import definition
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import network
-import pictures
-from files import UsageError
-from network import REACH, DeviceError, Interpolator, Network, WeightsError, load_network
+from vfi import network, pictures
+from vfi.files import UsageError
+from vfi.network import REACH, DeviceError, Interpolator, Network, WeightsError, load_network
 
 ROOT = Path(__file__).parent.parent
 
@@ -175,7 +174,7 @@ def test_files_of_2017_load_too(published_state, published_file, tmp_path):
 
 @pytest.mark.parametrize("model", network.MODELS)
 def test_bundled_files_say_what_they_are(model):
-    with safe_open(ROOT / "weights" / f"{model}.safetensors", framework="pt") as file:
+    with safe_open(ROOT / "vfi" / "weights" / f"{model}.safetensors", framework="pt") as file:
         metadata = file.metadata()
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
     assert metadata["model"] == model
@@ -509,7 +508,11 @@ def test_devices_and_precisions_are_checked():
 def test_memory_of_a_large_pair():
     """What the README promises: less than 2.5 GiB at its peak for 1920x1080 in float32."""
     result = subprocess.run(
-        [sys.executable, "speed.py", "--memory", "1920x1080"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tools.speed", "--memory", "1920x1080"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert float(result.stdout.split("peak memory ")[1].split(" GiB")[0]) < 2.5
 

@@ -7,9 +7,9 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-import pictures
-from files import UsageError
-from pictures import FORMATS, Picture, PictureError
+from vfi import pictures
+from vfi.files import UsageError
+from vfi.pictures import FORMATS, Picture, PictureError
 
 # The largest deviation, in steps of 8 bits, of smooth pictures after lossy compression at a high quality or a
 # conversion through another colour space.

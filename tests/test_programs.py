@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import command_line
-import speed
-import speed_video
 from sepconv import sepconv_reference, sepconv_reference_backward
+from tools import speed, speed_video
+from vfi import command_line
 
 
 def test_the_plain_loops_are_right():
@@ -100,7 +99,7 @@ def test_every_figure_in_the_readme_is_there():
     assert all(re.search(r"\d", figure) and not re.search(r"\b[A-Z]{2,}\d*\b", figure) for figure in figures)
 
 
-@pytest.mark.parametrize("program", ["run", "benchmark", "speed"])
+@pytest.mark.parametrize("program", ["run", "benchmark", "tools.speed"])
 def test_help_says_defaults_that_are_some(program, capsys):
     with pytest.raises(SystemExit):
         importlib.import_module(program).main(["--help"])

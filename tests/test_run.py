@@ -15,9 +15,9 @@ import pyvips
 import torch
 from PIL import Image, ImageCms
 
-import pictures
 import run
-from pictures import Picture
+from vfi import pictures
+from vfi.pictures import Picture
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,0 +1,325 @@
+"""Footage and what is cut from it, with videos whose every pixel is known."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from vfi.network import REACH
+from vfi.training import batches, clips
+from vfi.training.batches import Batches
+from vfi.training.clips import ClipError, Footage, find_clips, scenes
+
+
+@pytest.fixture
+def known(make_clip, tmp_path):
+    """Footage whose colours say where a pixel is: red its column, green its row, blue eight times its frame."""
+    t, y, x = np.indices((20, 124, 140))
+    make_clip("known/known.mp4", np.stack([x, y, 8 * t], axis=-1).astype(np.uint8))
+    return Footage([tmp_path / "known"], tmp_path / "cache")
+
+
+# --- Footage ---
+
+
+def test_clips_are_found_once(tmp_path):
+    for name in ("b.mp4", "within/deep/a.MKV", "note.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_clips([tmp_path / "within", tmp_path, tmp_path / "b.mp4"])
+    assert [path.name for path in found] == ["b.mp4", "a.MKV"]
+
+
+def test_folders_without_videos_are_named(tmp_path):
+    with pytest.raises(ClipError, match=r"there is no folder .*nowhere"):
+        find_clips([tmp_path / "nowhere"])
+    (tmp_path / "text.txt").touch()
+    with pytest.raises(ClipError, match=r"text\.txt is not called as videos are \(avi, "):
+        find_clips([tmp_path / "text.txt"])
+    with pytest.raises(ClipError, match="holds no video"):
+        find_clips([tmp_path])
+
+
+def test_frames_are_decoded_exactly(known):
+    (scene,) = known.scenes
+    frames = known.pixels.view(20, 124, 140, 3)
+    t, y, x = torch.meshgrid(torch.arange(20), torch.arange(124), torch.arange(140), indexing="ij")
+    assert torch.equal(frames, torch.stack([x, y, 8 * t], dim=-1).byte())
+    assert (scene.frames, scene.height, scene.width, scene.rate) == (20, 124, 140, 25)
+    assert scene.motion.shape == (19, 124 // 16, 140 // 16)
+    assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # blue changes by 8, the others not at all; float16
+
+
+@pytest.mark.parametrize("decoder", ["av", "cv2"])
+def test_scenes(make_clip, moving_frames, decoder, monkeypatch):
+    """A cut separates, however fast things move on both sides; single frames between cuts are dropped."""
+    if decoder == "cv2":
+        monkeypatch.setitem(sys.modules, "av", None)
+    parts = [moving_frames(20, 96, 128, seed=1, step=9), moving_frames(2, 96, 128, seed=2) // 3]
+    parts.append(255 - moving_frames(10, 96, 128, seed=3, step=9) // 2)
+    path = make_clip("cut.mp4", np.concatenate(parts))
+    found = list(scenes(path))
+    assert [(first, len(frames)) for first, _, frames in found] == [(0, 20), (22, 10)]
+    assert all(rate == 25 and frames.dtype == np.uint8 for _, rate, frames in found)
+    for (_, _, frames), part in zip(found, parts[::2], strict=True):
+        assert np.abs(frames.astype(int) - part).mean() < 1  # and red is red
+
+
+def test_long_scenes_are_taken_apart(make_clip, moving_frames, monkeypatch):
+    monkeypatch.setattr(clips, "CHUNK", 8)
+    path = make_clip("long.mp4", moving_frames(21, 64, 64))
+    assert [(first, len(frames)) for first, _, frames in scenes(path)] == [(0, 8), (8, 8), (16, 5)]
+
+
+@pytest.mark.parametrize("size", [(400, 720), (720, 400)])
+def test_large_frames_are_reduced(make_clip, noise, size):
+    picture = (255 * noise(*size)).astype(np.uint8)
+    ((_, _, frames),) = scenes(make_clip("large.mp4", np.stack([picture] * 3)))
+    assert frames.shape[1:] == (*(round(side * 0.9) for side in size), 3)
+    assert abs(frames.mean() - picture.mean()) < 0.5
+
+
+def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames, monkeypatch):
+    folder = tmp_path / "mixed"
+    whole = make_clip("mixed/whole.mp4", moving_frames(6, 64, 64))
+    make_clip("mixed/short.mp4", moving_frames(2, 64, 64))
+    (folder / "text.mp4").write_text("this is no video")
+    (folder / "empty.mkv").touch()
+    (folder / "cut off.mp4").write_bytes(whole.read_bytes()[:600])
+    for module in ("nothing", "av"):  # the second time with OpenCV
+        monkeypatch.setitem(sys.modules, module, None)
+        footage = Footage([folder], tmp_path / f"cache-{module}")
+        assert footage.frames == 6
+        assert [line.split(str(folder) + "/")[1][:5] for line in footage.skipped] == [
+            "cut o",
+            "empty",
+            "short",
+            "text.",
+        ]
+        assert footage.skipped[1] == f"{folder / 'empty.mkv'} is empty"
+
+
+def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    calls = []
+    first, again = (
+        Footage([tmp_path / "films"], tmp_path / "cache", lambda *progress: calls.append(progress)) for _ in range(2)
+    )
+    assert calls == [(0, 1), (1, 1)]
+    assert first.path == again.path
+    assert torch.equal(first.pixels, again.pixels)
+    make_clip("films/two.mp4", moving_frames(6, 64, 64))
+    assert Footage([tmp_path / "films"], tmp_path / "cache").frames == 12
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path, make_clip, moving_frames):
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    whole = Footage([tmp_path / "films"], tmp_path / "cache")
+    pixels, index = whole.pixels.clone(), whole.path.with_suffix(".npz")
+    for path, size in ((whole.path, 5000), (index, 0), (index, 300), (whole.path, None)):
+        if size is None:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:size])
+        assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
+    index.write_text("this is no index")
+    assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+def test_what_killed_runs_left_is_removed(tmp_path, make_clip, moving_frames):
+    """But nothing while another decodes, nor of others."""
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    left, others = cache / ".frames-0123456789abcdef.part", cache / ".0123456789abcdef.part"
+    for path in (left, others):
+        path.write_bytes(bytes(1000))
+    first = Footage([tmp_path / "films"], cache)
+    assert {path.name for path in cache.iterdir()} == {others.name, first.path.name, first.path.stem + ".npz"}
+    left.touch()
+    Footage([tmp_path / "films"], cache)  # decodes nothing, and waits for nobody who does
+    assert left.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+def test_two_who_want_the_same_frames_decode_them_once(tmp_path, make_clip, moving_frames):
+    for name in ("one", "two", "three"):
+        make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
+    calls = []
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(
+            lambda _: Footage([tmp_path / "films"], tmp_path / "cache", lambda *progress: calls.append(progress)),
+            range(2),
+        )
+        one, two = made
+    assert torch.equal(one.pixels, two.pixels)
+    assert sorted(done for done, _ in calls if done) == [1, 2, 3]
+
+
+def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
+    make_clip("films/one.mp4", moving_frames(6, 64, 64))
+    (tmp_path / "cache").touch()
+    with pytest.raises(FileExistsError):
+        Footage([tmp_path / "films"], tmp_path / "cache")
+    (tmp_path / "films" / "one.mp4").write_text("this is no video")
+    make_clip("films/two.mp4", moving_frames(2, 64, 64))
+    with pytest.raises(ClipError, match="none of these clips is of use") as error:
+        Footage([tmp_path / "films"], tmp_path / "deep" / "cache")
+    one, two = error.value.skipped
+    assert "one.mp4 is no video" in one
+    assert two.endswith("two.mp4: no scene of three frames")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_an_interrupted_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
+    def interrupt(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    for name in ("one", "two", "three"):
+        make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        Footage([tmp_path / "films"], tmp_path / "deep" / "cache", interrupt)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+# --- Triplets ---
+
+
+def test_triplets_are_frames_in_a_row(known):
+    """Colours that are linear in column, row and time are linear in every crop, whichever way it is turned."""
+    draw = Batches(known, crop=32, seed=3)
+    assert draw.triplets == 18 + 16 + 14
+    inner = slice(REACH, -REACH)
+    seen = {"orders": set(), "strides": set(), "pans": set(), "turns": set()}
+    for step in range(12):
+        for one, truth, two in zip(*draw(step, 16), strict=True):
+            assert one.shape == two.shape == (3, 82, 82)
+            assert truth.shape == (3, 32, 32)
+            between = 255 * (one[:, inner, inner] + two[:, inner, inner]) / 2
+            assert torch.allclose(between, 255 * truth, atol=1e-3)
+            one, two = (255 * frame for frame in (one, two))
+            slopes = (255 * (truth[:, 1, 1] - truth[:, 0, 0])).round(), (one[:, 0, 1] - one[:, 0, 0]).round()
+            assert torch.allclose(one.diff(dim=2), one.diff(dim=2)[:, :1, :1], atol=1e-3)  # the surroundings, too
+            time = int((slopes[0] == 0).nonzero())
+            moved = (two - one)[:, 0, 0].round().int().tolist()
+            seen["orders"].add(time)
+            seen["strides"].add(moved.pop(time) // 16)
+            seen["pans"].add(tuple(value // 2 for value in moved))
+            seen["turns"].add(tuple(slopes[0].int().tolist() + slopes[1].int().tolist()))
+    assert seen["strides"] == {-3, -2, -1, 1, 2, 3}
+    assert seen["orders"] == {0, 1, 2}
+    assert (0, 0) in seen["pans"]
+    assert max(max(map(abs, pan)) for pan in seen["pans"]) == batches.PAN
+    assert len(seen["turns"]) == 3 * 2 * 4  # the channels of time and of columns, and both directions
+
+
+def test_plain_triplets_are_as_they_are(known):
+    one, truth, two = Batches(known, crop=32, plain=True)(0, 8)
+    blue, green, red = (255 * truth).round().unbind(1)  # BGR, as the network takes it
+    assert (red.diff(dim=2) == 1).all()
+    assert (green.diff(dim=1) == 1).all()
+    assert (blue == blue[:, :1, :1]).all()
+    assert (two[:, 0] > one[:, 0]).all()
+
+
+def test_samples_depend_on_seed_and_step_alone(known):
+    def draw(seed, *arguments):
+        return torch.cat([frames.flatten(1) for frames in Batches(known, 32, seed)(*arguments)], dim=1)
+
+    whole = draw(1, 5, 8)
+    assert torch.equal(torch.cat([draw(1, 5, 8, 0, 4), draw(1, 5, 8, 4, 8)]), whole)
+    assert not torch.equal(draw(1, 6, 8), whole)
+    assert not torch.equal(draw(2, 5, 8), whole)
+
+
+def test_still_and_uneven_triplets_are_left_out(tmp_path, make_clip, moving_frames):
+    frames = moving_frames(12, 96, 96)
+    make_clip("still/still.mp4", frames[[0, 1, 2, 3, 3, 3, 3, 4, 5, 6]])
+    draw = Batches(Footage([tmp_path / "still"], tmp_path / "cache"), crop=32)
+    likely = draw.table[draw.chances[0] > np.concatenate([[0], draw.chances[0][:-1]])]
+    assert {int(middle) for middle, stride in likely[:, 3:5] if stride == 1} == {1, 2, 7, 8}
+    make_clip("dead/dead.mp4", frames[[0] * 8])
+    with pytest.raises(ClipError, match="nothing moves"):
+        Batches(Footage([tmp_path / "dead"], tmp_path / "cache"), crop=32)
+
+
+def test_crops_are_where_things_move(tmp_path, make_clip, moving_frames):
+    """A picture of which one corner moves: most crops show it."""
+    frames = np.stack([moving_frames(1, 200, 200, seed=2)[0]] * 8)
+    frames[:, :60, :60] = moving_frames(8, 60, 60, seed=3, step=8)
+    make_clip("corner/corner.mp4", frames)
+    draw = Batches(Footage([tmp_path / "corner"], tmp_path / "cache"), crop=32, plain=True)
+    one, _, two = draw(0, 400)
+    inner = slice(REACH, -REACH)
+    moves = (one - two)[..., inner, inner].abs().mean(dim=(1, 2, 3)) > 0.004
+    chance = (60 - REACH) ** 2 / (200 - 2 * REACH - 32 + 1) ** 2  # of a place drawn blindly
+    assert moves.float().mean() > 1.5 * chance
+
+
+def test_frames_have_to_be_large_enough(known):
+    with pytest.raises(ClipError, match="all frames are too small: --crop 96 needs 146 pixels"):
+        Batches(known, crop=96)
+    with pytest.raises(ClipError, match="synthetic motion needs frames of 132 pixels"):
+        Batches(known, crop=32, synthetic=0.1)
+
+
+def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
+    make_clip("films/large.mp4", moving_frames(6, 96, 96))
+    make_clip("films/small.mp4", moving_frames(6, 96, 80))
+    draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
+    assert draw.skipped == [f"{tmp_path / 'films' / 'small.mp4'}: frames of 80x96; --crop 32 needs 82 pixels each way"]
+    assert draw.triplets == 4 + 2
+
+
+def test_clips_that_are_smaller_than_a_cell_are_named(tmp_path, make_clip, moving_frames):
+    make_clip("films/large.mp4", moving_frames(6, 96, 96))
+    make_clip("films/tiny.mp4", moving_frames(6, 12, 12))
+    draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
+    assert draw.skipped == [f"{tmp_path / 'films' / 'tiny.mp4'}: frames of 12x12; --crop 32 needs 82 pixels each way"]
+    assert draw(0, 4)[1].shape == (4, 3, 32, 32)
+
+
+# --- Synthetic motion ---
+
+
+@pytest.fixture
+def textured(tmp_path, make_clip, moving_frames):
+    make_clip("textured/textured.mp4", moving_frames(6, 140, 150))
+    return Footage([tmp_path / "textured"], tmp_path / "cache")
+
+
+def test_layers_move_and_the_middle_is_in_the_middle(textured):
+    draw = Batches(textured, crop=32, synthetic=1.0)
+    cuts, paths, noise = draw._draw_layers(np.random.default_rng(0), 3)
+    frames = draw._blend(cuts, paths, noise)
+    assert (frames[:, 0] - frames[:, 2]).abs().mean() > 2
+    paths[..., :3] *= -1  # time runs backwards
+    assert torch.allclose(draw._blend(cuts, paths, noise), frames.flip(1), atol=1e-3)
+    paths[..., :3] = 0
+    still = draw._blend(cuts, paths, noise)
+    assert torch.allclose(still, frames[:, 1:2].expand_as(still), atol=1e-3)
+
+
+def test_layers_reach_as_far_as_the_kernels(textured):
+    _, paths, _ = Batches(textured, crop=32, synthetic=1.0)._draw_layers(np.random.default_rng(0), 2000)
+    speed = np.hypot(*np.moveaxis(paths[..., 2], -1, 0))
+    assert 0.9 * batches.SPEED < speed.max() <= batches.SPEED < REACH
+    assert np.median(speed) < 8  # most things are slow
+
+
+def test_the_share_of_synthetic_samples(textured):
+    """The others are what they would be without; both kinds have the same range."""
+    draw = Batches(textured, crop=32, seed=1, synthetic=0.3)
+    one, truth, two = draw(0, 64)
+    plain = Batches(textured, crop=32, seed=1)
+    real = plain(0, 64)[1]
+    same = (truth[:, None] == real[None]).flatten(2).all(dim=2).any(dim=1)
+    assert 0.1 < 1 - same.float().mean() < 0.5
+    for frames in (one, truth, two):
+        assert frames.min() >= 0
+        assert 0.5 < frames.max() <= 1

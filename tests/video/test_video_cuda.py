@@ -1,0 +1,67 @@
+"""Videos on a GPU: that frames arrive whole, and that none is waited for. Needs PyAV, which the op's tests do not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("av")
+
+from vfi.network import Interpolator
+from vfi.video import job as video
+from vfi.video import timing
+from vfi.video.colour import Layout, Pixels
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
+]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout("yuv", 8, chroma=(2, 2)),
+        Layout("yuv", 10, alpha=True, chroma=(2, 1)),
+        Layout("rgb", 8),
+        Pixels(colour=True, alpha=True, deep=True),
+        Pixels(colour=False, alpha=False, deep=False),
+    ],
+    ids=str,
+)
+def test_nothing_waits(published_file, layout):
+    """Of a video's frames: else the GPU would idle while the next is prepared. 1100 rows are more than one band."""
+    between = Interpolator(weights=published_file, device="cuda", precision="float16").between
+    if isinstance(layout, Pixels):
+        sizes = [(1100, 1000, 4) if layout.alpha else (1100, 1000)]
+    else:
+        sizes = layout.plane_sizes(1100, 1000)
+    dtype = torch.uint8 if layout.bits == 8 else torch.uint16
+    one, two = ([torch.full(size, value, device="cuda").to(dtype) for size in sizes] for value in (60.0, 90.0))
+
+    def middle():
+        return layout.from_rgb(between(layout.to_rgb(one), layout.to_rgb(two)), 1100, 1000)
+
+    expected = middle()  # compiles, and chooses how to compute
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        planes = middle()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for plane, same in zip(planes, expected, strict=True):
+        assert torch.equal(plane.cpu(), same.cpu())
+
+
+def test_frames_of_a_video():
+    """What goes up, is computed and comes down at the same time arrives whole: all frames are those of the CPU."""
+    job = video.Job(ROOT / "videos" / "bunny.mp4", "out.mp4", note=print)
+    frames = list(job.source.frames())
+    results = []
+    for device in ("cpu", "cuda"):
+        renderer = video.Renderer(job.source, job.layout, lambda one, two: (one + two) / 2, device)
+        pairs = timing.pairs(iter(frames), job.source.last)
+        results.append([renderer.planes(instant) for instant in timing.multiplied(pairs, 4)])
+    for one, two in zip(*results, strict=True):
+        two = two if isinstance(two, list) else two.arrays()
+        assert all(abs(plane.astype(int) - same).max() <= 1 for plane, same in zip(one, two, strict=True))

@@ -1,0 +1,1 @@
+"""Measuring speed, and the detection of cuts."""

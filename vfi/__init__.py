@@ -1,0 +1,1 @@
+"""Video frame interpolation: all that the programs are made of."""

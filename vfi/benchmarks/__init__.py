@@ -1,0 +1,1 @@
+"""Quality on frames that are known."""

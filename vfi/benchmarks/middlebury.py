@@ -1,0 +1,134 @@
+"""Middlebury's twelve scenes with a true middle frame: where they lie, what they are, and where they come from.
+
+From vision.middlebury.edu/flow/data come two archives, which unpack into the trees other-data/ and other-gt-interp/.
+middlebury.sha256 knows every frame by its pixels, so that a figure for these scenes is a figure for these scenes.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from vfi.benchmarks.triplets import QUOTED, Benchmark, BenchmarkError, Published, Triplet, read_rgb, rgb_sum
+from vfi.download import FAILURES, fetch, why
+from vfi.files import replacing
+from vfi.pictures import PictureError
+
+SCENES = (
+    "Beanbags", "Dimetrodon", "DogDance", "Grove2", "Grove3", "Hydrangea",
+    "MiniCooper", "RubberWhale", "Urban2", "Urban3", "Venus", "Walking",
+)  # fmt: skip
+FRAMES = {"frame10.png": "other-data", "frame11.png": "other-data", "frame10i11.png": "other-gt-interp"}  # their trees
+
+SITE = "https://vision.middlebury.edu/flow/data/comp/zip/"
+ARCHIVES = {"other-data": "other-color-twoframes.zip", "other-gt-interp": "other-gt-interp.zip"}
+LARGEST_ARCHIVE = 2**27  # bytes; far more than they have
+LARGEST_FRAME = 2**23  # bytes; the frames have one megabyte at most
+
+SUMS = Path(__file__).with_name("middlebury.sha256")
+
+
+def _find(folder):
+    sums = _sums()
+    return [
+        Triplet(
+            scene,
+            *(_path(folder, scene, name) for name in FRAMES),
+            sums=tuple(sums[f"{scene}/{name}"] for name in FRAMES),
+        )
+        for scene in SCENES
+    ]
+
+
+def _path(folder, scene, name):
+    """Where a frame lies: in the site's trees if they are there, else in a folder for each scene."""
+    tree = FRAMES[name]
+    return folder / tree / scene / name if (folder / tree).is_dir() else folder / scene / name
+
+
+def _sums():
+    """The SHA-256 of each frame's RGB bytes, by its name as in Venus/frame10.png."""
+    lines = (line.split() for line in SUMS.read_text().splitlines() if not line.startswith("#"))
+    return {name: expected for expected, name in lines}
+
+
+_CODE = "the first public code, github.com/sniklaus/sepconv-slomo"
+_DAIN = "Bao et al., Depth-Aware Video Frame Interpolation, CVPR 2019, as quoted elsewhere"
+
+MIDDLEBURY = Benchmark(
+    title="Middlebury",
+    layout="Venus/frame10.png, frame11.png, frame10i11.png and so on, or other-data/ and other-gt-interp/ as they are "
+    "unpacked; --download fetches them",
+    find=_find,
+    published=(
+        Published("l1, improved padding", {"psnr": "35.85", "ssim_uniform": "0.959"}, _CODE),
+        Published("l1, paper padding", {"psnr": "35.73", "ssim_uniform": "0.959"}, _CODE),
+        Published("lf, improved padding", {"psnr": "35.16", "ssim_uniform": "0.954"}, _CODE),
+        Published("lf, paper padding", {"psnr": "35.03", "ssim_uniform": "0.954"}, _CODE),
+        Published("SepConv-l1", {"ie_mean": "2.27"}, QUOTED),
+        Published("SepConv-lf", {"ie_mean": "2.44"}, _DAIN),
+    ),
+    count=len(SCENES),
+)
+
+
+def download(folder, progress=None):
+    """Downloads those frames that `folder` lacks, or has otherwise than the benchmark; an archive is tidied away.
+
+    Raises:
+        BenchmarkError: the site cannot be reached, or what came is not the frames.
+    """
+    for tree, archive in ARCHIVES.items():
+        names = [name for name in FRAMES if FRAMES[name] == tree]
+        lacking = {
+            f"{scene}/{name}": _path(folder, scene, name)
+            for scene in SCENES
+            for name in names
+            if not _is_frame(_path(folder, scene, name), _sums()[f"{scene}/{name}"])
+        }
+        if lacking:
+            _fetch_archive(SITE + archive, folder / f"{archive}.part", tree, lacking, progress)
+
+
+def _fetch_archive(address, part, tree, paths, progress):
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        fetch(address, part, progress, LARGEST_ARCHIVE)
+    except FAILURES as error:
+        kept = ""
+        if part.is_file() and part.stat().st_size:
+            kept = f"; {part} is kept, and taken up the next time"
+        else:
+            part.unlink(missing_ok=True)
+        raise BenchmarkError(f"{address} cannot be downloaded: {why(error)}{kept}") from error
+    try:
+        _unpack(part, tree, paths)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise BenchmarkError(f"{address}: what came is no archive of the benchmark or damaged, and removed") from error
+    except PictureError as error:
+        raise BenchmarkError(f"{address}: {error}; it was removed") from error
+    except OSError as error:
+        raise BenchmarkError(f"{part.parent} cannot be written: {why(error).lower()}") from error
+    finally:
+        part.unlink()
+
+
+def _unpack(archive, tree, paths):
+    """Writes the frames that are wanted, each where it belongs: no name in an archive says where anything goes."""
+    with zipfile.ZipFile(archive) as source:
+        for name, path in paths.items():
+            with source.open(f"{tree}/{name}") as member:
+                data = member.read(LARGEST_FRAME + 1)  # whatever size the archive claims
+            if len(data) > LARGEST_FRAME:
+                raise BenchmarkError(f"{tree}/{name} has more than {LARGEST_FRAME} bytes")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as beside:
+                beside.write_bytes(data)
+                if not _is_frame(beside, _sums()[name]):
+                    raise BenchmarkError(f"{tree}/{name} is not the frame that it should be")
+
+
+def _is_frame(path, expected):
+    try:
+        return rgb_sum(read_rgb(path)) == expected
+    except PictureError:
+        return False

@@ -1,0 +1,1 @@
+"""The op, computed: Numba on CPUs, CUDA on NVIDIA GPUs."""

@@ -1,0 +1,360 @@
+"""Reading and writing pictures: whatever people have, to arrays and back.
+
+Pillow reads and writes 8 bits; 16 bits, of which Pillow would keep 8, go through libvips, as does reading TIFF.
+"""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyvips
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from vfi.files import DataError, UsageError, reason, replacing
+
+PHOTOMETRIC, COMPRESSION = 262, 259  # tags of TIFF, and their values
+YCBCR, NONE, JPEG = 6, 1, (6, 7)
+
+
+class PictureError(DataError):
+    """A file that is no picture, or a picture that cannot be written; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file holds, upright.
+
+    Attributes:
+        pixels: uint8 or uint16; (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha. Alpha
+            is straight, not premultiplied.
+        icc_profile: the colour profile that the pixels are in, or None.
+    """
+
+    pixels: np.ndarray
+    icc_profile: bytes | None = None
+
+    @property
+    def size(self):
+        """Width x height, as people write it."""
+        return f"{self.pixels.shape[1]}x{self.pixels.shape[0]}"
+
+    @property
+    def has_alpha(self):
+        return self.pixels.ndim == 3 and self.pixels.shape[2] in (2, 4)
+
+    @property
+    def is_grey(self):
+        return self.pixels.ndim == 2 or self.pixels.shape[2] == 2
+
+
+@dataclass(frozen=True)
+class _Format:
+    name: str  # Pillow's
+    alpha: bool = True
+    deep: bool = False  # 16 bits
+    profile: bool = True
+    quality: int | None = None  # the default, where there is such a choice
+    largest: int = 2**31 - 1  # pixels of a side
+
+
+FORMATS = {
+    ".png": _Format("PNG", deep=True),
+    ".jpg": _Format("JPEG", alpha=False, quality=95, largest=65500),
+    ".jpeg": _Format("JPEG", alpha=False, quality=95, largest=65500),
+    ".bmp": _Format("BMP", alpha=False, profile=False),
+    ".webp": _Format("WEBP", quality=90, largest=16383),
+    ".tif": _Format("TIFF", deep=True),
+    ".tiff": _Format("TIFF", deep=True),
+}
+
+
+def has_name_of_picture(path):
+    """Whether a file is called as pictures are, and not hidden, as the ._1.png is that macOS may leave beside 1.png."""
+    return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".")
+
+
+def read(path):
+    """The picture in a file, turned upright as its EXIF orientation says.
+
+    1-bit and grey pictures become grey; palettes, CMYK and other colour spaces RGB; transparency of any kind alpha.
+    16 bits are kept.
+
+    Raises:
+        PictureError: there is no such file, or no picture in it.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # unlike path.is_dir(), raises nothing
+        raise PictureError(f"{path} is a folder, not a picture")
+    try:
+        if path.stat().st_size == 0:
+            what = "empty" if path.is_file() else "not an ordinary file: save the picture into one first"
+            raise PictureError(f"{path} is {what}")
+        image = _open_with_vips(path)
+        try:
+            return _read_with_vips(image) if image else _read_with_pillow(path)
+        except pyvips.Error as error:
+            if "not configured" not in str(error):
+                raise
+            return _read_with_pillow(path)  # whose TIFF knows LZMA, too
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is not a picture, or damaged, or of a kind that is not supported") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path} is too large: more than {2 * Image.MAX_IMAGE_PIXELS} pixels") from error
+    except pyvips.Error as error:
+        raise PictureError(f"{path} cannot be read: it is damaged or truncated") from error
+    except (OSError, ValueError, SyntaxError, EOFError, ImageCms.PyCMSError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"{path} cannot be read: {reason(error)}") from error
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file's header says about the `Picture` in it."""
+
+    width: int
+    height: int
+    is_colour: bool
+    has_alpha: bool
+    is_deep: bool
+
+
+def look(path):
+    """The `Look` of a picture, without decoding it where that can be.
+
+    Raises:
+        PictureError: as `read`.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) > 4:
+                width, height = height, width
+            if image.mode not in ("I", "F"):
+                deep = ";16" in image.mode or ";16" in str(image.tile)
+                grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;")
+                return Look(width, height, not grey, image.has_transparency_data, deep)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        pass  # what is wrong, if anything is, is said on reading
+    picture = read(path)
+    height, width = picture.pixels.shape[:2]
+    return Look(width, height, not picture.is_grey, picture.has_alpha, picture.pixels.dtype == np.uint16)
+
+
+def _open_with_vips(path):
+    """The file as libvips opens it if that is what reads it best, else None.
+
+    That is the case for 16 bits, and for plain TIFF of any depth, about whose damages Pillow's library talks on
+    standard error.
+    """
+    with path.open("rb") as file:
+        kind = file.read(4)
+    if kind not in (b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    try:  # from memory: libvips takes brackets in a file's name for options
+        image = pyvips.Image.new_from_buffer(path.read_bytes(), "", fail_on="error")
+    except pyvips.Error:
+        return None
+    if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    deep = image.format == "ushort"
+    if image.interpretation not in (("rgb16", "grey16") if deep else ("srgb", "b-w")) or image.bands > 4:
+        if deep:
+            raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
+        return None
+    if kind != b"\x89PNG":
+        compression = _compression_of_ycbcr(path)
+        if compression and compression != NONE:
+            return None  # Pillow makes RGB of it
+        if compression == NONE and image.bands == 3:  # of four libvips has made RGB already
+            raise PictureError(f"{path}: uncompressed YCbCr in a TIFF is not supported: save it as RGB")
+    return image if deep or (image.format == "uchar" and kind != b"\x89PNG") else None
+
+
+def _compression_of_ycbcr(path):
+    """Of a TIFF that holds luma and chroma, which libvips takes for RGB, but for JPEG's; otherwise None."""
+    try:
+        with Image.open(path) as image:
+            tags = getattr(image, "tag_v2", {})  # camera raw begins like a TIFF, too
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # of a kind that libvips alone knows
+    compression = tags.get(COMPRESSION, NONE)
+    return compression if tags.get(PHOTOMETRIC) == YCBCR and compression not in JPEG else None
+
+
+def _read_with_vips(image):
+    image = image.autorot()
+    profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+    pixels = image.numpy()
+    return Picture(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels, profile)
+
+
+def _read_with_pillow(path):
+    with Image.open(path) as image:
+        if ";16" in str(image.tile):  # it would read 8 of them
+            raise PictureError(f"{path} is damaged, or holds 16 bits in a form that is not supported")
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        profile = image.info.get("icc_profile")
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            raise PictureError(f"{path} has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour")
+        if image.mode in ("CMYK", "LAB"):
+            image, profile = _to_srgb(image, profile), None
+        grey = image.mode in ("1", "L", "LA", "La")
+        mode = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+        return Picture(np.asarray(image.convert(mode[grey, image.has_transparency_data])), profile)
+
+
+def _to_srgb(image, profile):
+    """Colours that RGB pixels cannot hold as they are: by their profile if it is a good one, else as Pillow does."""
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        else:
+            source = ImageCms.getOpenProfile(io.BytesIO(profile or b""))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
+
+
+def alike(one, two):
+    """Both pictures with the same channels, depth and profile: the richer of each, so that nothing is lost.
+
+    Of two profiles the first is kept that is one for such pixels, grey or colour.
+    """
+    grey = one.is_grey and two.is_grey
+    alpha = one.has_alpha or two.has_alpha
+    dtype = np.result_type(one.pixels, two.pixels)
+    profiles = [picture.icc_profile for picture in (one, two) if picture.icc_profile and picture.is_grey == grey]
+    return tuple(as_kind(picture, grey, alpha, dtype, profiles[0] if profiles else None) for picture in (one, two))
+
+
+def as_kind(picture, grey, alpha, dtype, profile):
+    """A picture with channels and a depth that lose nothing of it: not less than its own."""
+    pixels = picture.pixels.astype(dtype)
+    if dtype != picture.pixels.dtype:
+        pixels *= 257  # 255 becomes 65535
+    channels = list(np.atleast_3d(pixels).transpose(2, 0, 1))
+    if picture.is_grey and not grey:
+        channels[:1] *= 3
+    if alpha and not picture.has_alpha:
+        channels.append(np.full(pixels.shape[:2], np.iinfo(dtype).max, dtype))
+    return Picture(channels[0] if len(channels) == 1 else np.stack(channels, axis=2), profile)
+
+
+def check_target(path):
+    """Says early what would keep `write` from writing there.
+
+    Raises:
+        PictureError: as `check_place`.
+        UsageError: an unknown extension.
+    """
+    path = Path(path)
+    check_place(path)
+    if path.suffix.lower() not in FORMATS:
+        known = ", ".join(suffix[1:] for suffix in FORMATS)
+        raise UsageError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
+
+
+def check_place(path):
+    """Says early what would keep any file from being written there.
+
+    Raises:
+        PictureError: a folder that is missing or cannot be written, a target that is a folder or a device.
+    """
+    if os.path.isdir(path):
+        raise PictureError(f"{path} is a folder: name a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or device, which a file would take the place of
+        raise PictureError(f"{path} is not an ordinary file")
+    check_folder(path, path.parent)
+
+
+def check_folder(path, folder):
+    """Says early if nothing can be made in the folder in which `path`, or the folder that it lies in, is to be.
+
+    Raises:
+        PictureError: it is missing or cannot be written.
+    """
+    if not os.path.isdir(folder):
+        raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(folder, os.W_OK):
+        raise PictureError(f"{path} cannot be written: no permission to write to {path.parent}")
+
+
+def write(path, picture, quality=None, lossless=False):
+    """Writes a picture in the format of the path's extension, whole or not at all.
+
+    Args:
+        picture: a `Picture`.
+        quality: 1 to 100, for jpg (95 if None) and webp (90).
+        lossless: for webp.
+
+    Returns:
+        What the format could not keep, as a list of phrases for the user.
+
+    Raises:
+        PictureError: as `check_target`, or the format or the disk refuses.
+    """
+    path = Path(path)
+    check_target(path)
+    target = FORMATS[path.suffix.lower()]
+    if max(picture.pixels.shape[:2]) > target.largest:
+        raise PictureError(f"{path} cannot be written: {picture.size} is too large for {target.name}, use png or tiff")
+    picture, notes = _fit(picture, target)
+    try:
+        if picture.pixels.dtype == np.uint16:
+            data = _encode_deep(picture, target)
+        else:
+            data = _encode(picture, target, quality, lossless)
+        with replacing(path) as part:
+            part.write_bytes(data)
+    except (OSError, ValueError, pyvips.Error) as error:
+        raise PictureError(f"{path} cannot be written: {reason(error)}") from error
+    return notes
+
+
+def _fit(picture, target):
+    """The picture as the format can hold it, and what was lost."""
+    notes = []
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16 and not target.deep:
+        pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
+        notes.append(f"{target.name} holds 8 bits of each colour: the picture's 16 were rounded")
+    if picture.has_alpha and not target.alpha:
+        alpha = pixels[..., -1:].astype(np.float32) / np.iinfo(pixels.dtype).max
+        white = np.iinfo(pixels.dtype).max
+        pixels = np.rint(pixels[..., :-1] * alpha + white * (1 - alpha)).astype(pixels.dtype)
+        pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        notes.append(f"{target.name} holds no transparency: the picture was put on white")
+    profile = picture.icc_profile
+    if profile and not target.profile:
+        profile = None
+        notes.append(f"{target.name} holds no colour profile: it was left out")
+    return Picture(pixels, profile), notes
+
+
+def _encode(picture, target, quality, lossless):
+    options = {}
+    if target.quality:
+        options["quality"] = quality or target.quality
+    if target.name == "WEBP":
+        options |= {"lossless": lossless, "exact": lossless}  # exact: colours under full transparency too
+    if target.name == "TIFF":
+        options["compression"] = "tiff_lzw"
+    if picture.icc_profile:
+        options["icc_profile"] = picture.icc_profile
+    data = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture.pixels)).save(data, target.name, **options)
+    return data.getvalue()
+
+
+def _encode_deep(picture, target):
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(picture.pixels))
+    image = image.copy(interpretation="grey16" if picture.is_grey else "rgb16")
+    if picture.icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc_profile)
+    if target.name == "PNG":
+        return image.pngsave_buffer(bitdepth=16)
+    return image.tiffsave_buffer(compression="lzw", predictor="horizontal")

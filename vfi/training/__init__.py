@@ -1,0 +1,1 @@
+"""Training the network from any folder of videos."""

@@ -1,0 +1,1 @@
+"""A video with more frames."""
