@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from vfi.benchmarks import methods, middlebury, report
 from vfi.benchmarks.methods import Method
-from vfi.benchmarks.results import Results, write
-from vfi.benchmarks.triplets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH, BenchmarkError
+from vfi.benchmarks.results import Results
+from vfi.benchmarks.triplets import OWN, SNU_FILM, UCF101, VIMEO90K, XIPH
 from vfi.command_line import (
     Help,
     Words,
@@ -40,8 +40,10 @@ from vfi.command_line import (
     note,
     shows_progress,
 )
-from vfi.metrics import METRICS, MetricError, load_lpips
-from vfi.pictures import PictureError, check_place, has_name_of_picture
+from vfi.errors import BenchmarkError, MetricError, PictureError
+from vfi.files import check_file_target, write_text
+from vfi.metrics import METRICS, load_lpips
+from vfi.pictures import has_name_of_picture
 
 BENCHMARKS = {
     "data": middlebury.MIDDLEBURY,
@@ -138,7 +140,7 @@ def is_within(folder, other):
 
 def measure(options):
     for target in filter(None, (options.json, options.csv)):
-        check_place(target)
+        check_file_target(target)
     if options.download:
         with download_progress(options) as progress:
             middlebury.download(options.folder, progress)
@@ -182,7 +184,7 @@ def measure_and_write(triplets, entries, results, page, options):
     finally:  # a full disk does not take the figures along
         print(report.text(results, options.benchmark), flush=True)
     if options.csv:
-        write(options.csv, results.csv())
+        write_text(options.csv, results.csv())
     if page:
         print(page.write(results, options.benchmark))
     return left_out
@@ -290,7 +292,7 @@ def measure_all(triplets, entries, results, page, options):
                 | {name: METRICS[name].function(picture, truth) for name in names}
                 for picture in made
             ]
-        except PictureError as error:
+        except (BenchmarkError, PictureError) as error:
             results.leave_out(triplet, str(error))
             continue
         except MetricError as error:

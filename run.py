@@ -28,7 +28,7 @@ from tqdm import tqdm
 from vfi import cuts as scenes
 from vfi import pictures
 from vfi.command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
-from vfi.files import UsageError
+from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
 from vfi.video import job as video
 from vfi.video import timing
@@ -264,7 +264,7 @@ def interpolate_pair(options):
     originals = [pictures.read(path) for path in paths]
     if originals[0].size != originals[1].size:
         sizes = " and ".join(f"{path} is {picture.size}" for path, picture in zip(paths, originals, strict=True))
-        raise pictures.PictureError(f"the pictures differ in size: {sizes}")
+        raise PictureError(f"the pictures differ in size: {sizes}")
     one, two = pictures.alike(*originals)
     profiles = [picture.icc_profile for picture in originals]
     if profiles[0] != profiles[1]:

@@ -28,16 +28,19 @@ import numpy as np
 import torch
 
 from vfi.command_line import exit_status
-from vfi.files import DataError, UsageError, counted, held, making, reason
+from vfi.errors import ClipError, DataError, UsageError, counted, reason
+from vfi.files import locked, new_folder
+from vfi.interpolator import PRECISIONS, Interpolator, find_device
 from vfi.metrics import psnr
-from vfi.network import DEPTH, MODELS, PRECISIONS, REACH, Interpolator, find_device
+from vfi.network import REACH, STRIDE
 from vfi.training.batches import SURROUNDINGS, Batches
-from vfi.training.clips import ClipError, Footage, find_clips, scenes
+from vfi.training.clips import Footage, find_clips, scenes
 from vfi.training.distributed import Ranks
 from vfi.training.log import COLUMNS, Log
 from vfi.training.losses import LITE, FeatureDistance
 from vfi.training.provenance import Provenance
 from vfi.training.trainer import Trainer, read_checkpoint, start_network, training_precision
+from vfi.weights import MODELS
 
 EVERY = 15  # frames from one triplet of the validation to the next
 PROXY = 64  # crops that stand in for it during training
@@ -59,10 +62,6 @@ RECIPE = {
     "average": 0.999, "balance": 4.0, "features": LITE, "colour": 0.0, "seed": 0, "precision": "auto",
     "license": "not stated",
 }  # fmt: skip
-
-
-class TrainingError(DataError):
-    """What keeps training from beginning or going on; the message says why."""
 
 
 def main(argv=None):
@@ -139,8 +138,8 @@ def parse(argv):
     recipe("batch", "crops in a step, of each process", type=within(int, 1, 2**16), metavar="N")
     recipe(
         "crop",
-        f"side of a crop in pixels, a multiple of {DEPTH}; frames need {2 * REACH} more each way",
-        type=within(int, DEPTH),
+        f"side of a crop in pixels, a multiple of {STRIDE}; frames need {2 * REACH} more each way",
+        type=within(int, STRIDE),
         metavar="N",
     )
     recipe("learning-rate", "at its peak", type=within(float, 1e-9, 1), metavar="R")
@@ -189,8 +188,8 @@ def parse(argv):
         help="seconds between checkpoints; default: 300",
     )
     options = parser.parse_args(argv)
-    if options.crop and options.crop % DEPTH:
-        parser.error(f"--crop {options.crop} is not a multiple of {DEPTH}")
+    if options.crop and options.crop % STRIDE:
+        parser.error(f"--crop {options.crop} is not a multiple of {STRIDE}")
     if options.validate:
         unfit = {"out", "held_out", "resume", "start", "cache", "compile", *RECIPE} - {"model", "precision", "features"}
         for name in sorted(unfit):
@@ -261,7 +260,7 @@ def validate(options):
         means.append(np.mean(values, axis=0))
         row(clip.name, f"{counted(len(values), 'triplet'):>13}", values)
     if not means:
-        raise TrainingError("none of these clips could be used")
+        raise DataError("none of these clips could be used")
     row(f"mean of {counted(len(means), 'clip')}", " " * 13, means)
 
 
@@ -281,14 +280,14 @@ def train(options, started):
     try:
         with Ranks() as ranks, contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(making(options.out))
+                stack.enter_context(new_folder(options.out))
             except OSError as error:
-                raise TrainingError(f"--out {options.out}: {reason(error)}; name another folder") from error
+                raise DataError(f"--out {options.out}: {reason(error)}; name another folder") from error
             if ranks.first:
                 try:
-                    stack.enter_context(held(options.out))
+                    stack.enter_context(locked(options.out))
                 except BlockingIOError as error:
-                    raise TrainingError(f"another run writes to {options.out}: name another --out") from error
+                    raise DataError(f"another run writes to {options.out}: name another --out") from error
             run = Run(options, started, ranks)
             run.prepare()
             run.describe()
@@ -324,9 +323,9 @@ class Run:
             path.with_name(f"{path.name}.{suffix}") for suffix in ("safetensors", "checkpoint")
         )
         if options.resume == "must" and not self.checkpoint.exists():
-            raise TrainingError(f"there is no {self.checkpoint}: nothing to go on from; leave out --resume to begin")
+            raise DataError(f"there is no {self.checkpoint}: nothing to go on from; leave out --resume to begin")
         if not options.resume and self.checkpoint.exists():
-            raise TrainingError(f"{self.checkpoint} is there already: go on with --resume, or name another --out")
+            raise DataError(f"{self.checkpoint} is there already: go on with --resume, or name another --out")
         self.saved = read_checkpoint(self.checkpoint) if options.resume and self.checkpoint.exists() else None
         before = RECIPE | (self.saved["recipe"] if self.saved else {})
         self.recipe = argparse.Namespace(**before | given)
@@ -373,9 +372,7 @@ class Run:
             held_out = {clip.resolve() for clip in find_clips(options.held_out)}
             for clip in clips:
                 if clip.resolve() in held_out:
-                    raise TrainingError(
-                        f"{clip} is in --data and in --held-out: nothing is measured on what was learned"
-                    )
+                    raise DataError(f"{clip} is in --data and in --held-out: nothing is measured on what was learned")
         self.start = options.start or ("averaging" if recipe.model == "l1" else "bundled")
         network = start_network("averaging" if self.saved else self.start, recipe.seed)
         if recipe.precision == "auto":
@@ -409,7 +406,7 @@ class Run:
         try:
             self.proxy = Batches(held_out, recipe.crop, device=self.place, plain=True) if held_out else None
         except ClipError as error:
-            raise TrainingError(f"of --held-out, {error}") from error
+            raise DataError(f"of --held-out, {error}") from error
         self._name(self.batches.skipped + (self.proxy.skipped if held_out else []))
         folders = ", ".join(sorted({path.resolve().name for path in options.data}))
         self.provenance.begin(
@@ -463,7 +460,7 @@ class Run:
             self._name(error.skipped)
             raise
         except OSError as error:
-            raise TrainingError(
+            raise DataError(
                 f"--cache {self.cache}: {reason(error)}; name another folder, with room for the decoded frames"
             ) from error
         self._name(footage.skipped)
@@ -598,18 +595,18 @@ class Run:
         if self.bad_reports == BAD_REPORTS:
             what = f"the gradients were not finite in {BAD_REPORTS} reports in a row"
             if not self.checkpoint.exists():
-                raise TrainingError(f"{what}, before the first checkpoint: try a lower --learning-rate")
-            raise TrainingError(
+                raise DataError(f"{what}, before the first checkpoint: try a lower --learning-rate")
+            raise DataError(
                 f"{what}: the last good weights are in {self.weights}; --resume with a lower --learning-rate"
             )
         if self.ranks.first and self.kept_step != self.trainer.step:
             kept = f"those of step {self.kept_step} are in {self.weights}" if self.kept_step else "none were written"
-            raise TrainingError(
+            raise DataError(
                 f"the gradients of the last steps were not finite, and such weights are not kept: {kept}; try a lower "
                 "--learning-rate"
             )
         if self.ranks.first and not self.trainer.step and not self.signal:
-            raise TrainingError(
+            raise DataError(
                 f"the {self.recipe.minutes:g} minutes were over before the first step: give more --minutes; the videos "
                 "are decoded by now"
             )

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vfi.network import Network, published_name
+from vfi.network import Network
+from vfi.weights import published_name
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,11 @@ from helpers import definition
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from vfi import network, pictures
-from vfi.files import UsageError
-from vfi.network import REACH, DeviceError, Interpolator, Network, WeightsError, load_network
+from vfi import network, pictures, weights
+from vfi.errors import DataError, UsageError, WeightsError
+from vfi.interpolator import Interpolator
+from vfi.network import REACH, Network
+from vfi.weights import load_network
 
 ROOT = Path(__file__).parent.parent
 
@@ -118,7 +120,7 @@ def test_compiled_as_one_graph(published_file, pair):
     gradients = []
     for between in (plain, torch.compile(plain, backend=backend, fullgraph=True)):
         plain.zero_grad()
-        between(*frames, surrounded=True).square().mean().backward()
+        between(*frames, has_context=True).square().mean().backward()
         gradients.append([parameter.grad.clone() for parameter in plain.parameters()])
     (code,) = graphs
     assert code.count("autograd_function_apply(") == 8  # the gradients of all upsamplings are gathered
@@ -145,7 +147,7 @@ def test_gradients_reach_every_parameter(published_file, pair):
 # --- Weights ---
 
 
-@pytest.mark.parametrize("model", network.MODELS)
+@pytest.mark.parametrize("model", weights.MODELS)
 def test_bundled_weights_beat_averaging(model):
     """A known motion: the same picture moved by eight pixels, the truth by four."""
     scene = pictures.read(ROOT / "images" / "one.png").pixels[100:228, 200:360]
@@ -172,7 +174,7 @@ def test_files_of_2017_load_too(published_state, published_file, tmp_path):
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize("model", network.MODELS)
+@pytest.mark.parametrize("model", weights.MODELS)
 def test_bundled_files_say_what_they_are(model):
     with safe_open(ROOT / "vfi" / "weights" / f"{model}.safetensors", framework="pt") as file:
         metadata = file.metadata()
@@ -289,8 +291,8 @@ def server(published_file, tmp_path, monkeypatch):
     body = published_file.read_bytes()
     site.answer, site.requests = (200, body, len(body)), []
     threading.Thread(target=site.serve_forever, daemon=True).start()
-    monkeypatch.setattr(network, "PUBLISHED", f"http://127.0.0.1:{site.server_port}/sepconv/network-{{model}}.pytorch")
-    monkeypatch.setattr(network, "_cache_folder", lambda: tmp_path / "cache" / "sepconv")
+    monkeypatch.setattr(weights, "PUBLISHED", f"http://127.0.0.1:{site.server_port}/sepconv/network-{{model}}.pytorch")
+    monkeypatch.setattr(weights, "_cache_folder", lambda: tmp_path / "cache" / "sepconv")
     yield site
     site.shutdown()
     site.server_close()
@@ -497,7 +499,7 @@ def test_devices_and_precisions_are_checked():
         Interpolator(device="tpu9")
     with pytest.raises(UsageError, match="device 'mps' is not supported"):
         Interpolator(device="mps")
-    with pytest.raises(DeviceError, match=r"device 'cuda:99' is not there: PyTorch sees \d+ NVIDIA GPUs here"):
+    with pytest.raises(DataError, match=r"device 'cuda:99' is not there: PyTorch sees \d+ NVIDIA GPUs here"):
         Interpolator(device="cuda:99")
     with pytest.raises(UsageError, match="precision 'float8' is not known"):
         Interpolator(device="cpu", precision="float8")

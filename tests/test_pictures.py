@@ -8,8 +8,8 @@ import pyvips
 from PIL import Image, ImageCms
 
 from vfi import pictures
-from vfi.files import UsageError
-from vfi.pictures import FORMATS, Picture, PictureError
+from vfi.errors import PictureError, UsageError
+from vfi.pictures import FORMATS, Picture
 
 # The largest deviation, in steps of 8 bits, of smooth pictures after lossy compression at a high quality or a
 # conversion through another colour space.

@@ -35,11 +35,13 @@ from torch.autograd.profiler import profile
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
 from tools import speed_cuda
 from vfi.command_line import Help, exit_status
-from vfi.network import MODELS, PRECISIONS, TAPS, Interpolator
+from vfi.interpolator import PRECISIONS, Interpolator
+from vfi.network import TAPS
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage
 from vfi.training.distributed import Ranks
 from vfi.training.trainer import Trainer, averaging_network
+from vfi.weights import MODELS
 
 FORWARD_SIZE = (1, 3, 480, 640)
 BACKWARD_SIZE = (8, 3, 128, 128)

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from sepconv import cuda_problem, sepconv
+from vfi.errors import DataError
+from vfi.interpolator import Interpolator
 from vfi.kernels import cuda as sepconv_cuda
-from vfi.network import TAPS, DeviceError, Interpolator
+from vfi.network import TAPS
 from vfi.training.batches import Batches
 from vfi.training.distributed import Ranks
 from vfi.training.trainer import Trainer, averaging_network
@@ -29,11 +31,11 @@ TRAINING_STEPS = 10  # between two looks at the clock
 
 
 def check():
-    """Raises DeviceError where there is nothing to measure."""
+    """Raises DataError where there is nothing to measure."""
     if not torch.cuda.is_available():
-        raise DeviceError("device 'cuda' is not there: PyTorch sees no NVIDIA GPU here")
+        raise DataError("device 'cuda' is not there: PyTorch sees no NVIDIA GPU here")
     if cuda_problem():
-        raise DeviceError(cuda_problem())
+        raise DataError(cuda_problem())
 
 
 def machine():

@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import torch
 
-from vfi.network import Interpolator
+from vfi.interpolator import Interpolator
 from vfi.video import codecs as encoding
 from vfi.video import job as video
 from vfi.video.reader import open_source

@@ -12,8 +12,10 @@ import warnings
 
 import torch
 
-from vfi.files import DataError, UsageError
-from vfi.network import MODELS, PADDINGS, PRECISIONS, Interpolator
+from vfi.errors import UserError
+from vfi.interpolator import PRECISIONS, Interpolator
+from vfi.network import PADDINGS
+from vfi.weights import MODELS
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -115,8 +117,8 @@ def exit_status(program, options, too_much="pictures of this size"):
         with warnings.catch_warnings(action="ignore"):  # what matters is said in a line of our own
             program(options)
         sys.stdout.flush()
-    except DataError as error:
-        return _fail(error, 2 if isinstance(error, UsageError) else 1)
+    except UserError as error:
+        return _fail(error, error.exit_status)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except (MemoryError, RuntimeError) as error:

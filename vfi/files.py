@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, their folders, the errors for what is of no use, and names in order."""
+"""Files that are written whole or not at all, folders that are made and locked, checks of a target, names in order."""
 
 import contextlib
 import os
@@ -7,31 +7,12 @@ import secrets
 import shutil
 from pathlib import Path
 
+from vfi.errors import DataError, reason
+
 try:
     import fcntl
 except ImportError:  # on Windows
     fcntl = None
-
-
-class DataError(ValueError):
-    """Something of the user's that cannot be had, read or used; the message names it and says why."""
-
-
-class UsageError(DataError):
-    """Something that was asked for and is not to be had of any data; likewise."""
-
-
-def reason(error):
-    """What an exception says, as the end of a sentence."""
-    if isinstance(error, DataError):  # begins with a name
-        return str(error)
-    said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
-    return said[0].lower() + said[1:]
-
-
-def counted(number, what):
-    """A number of things in words: 1 clip, 2 clips, 1.5 minutes."""
-    return f"{number:{'g' if isinstance(number, float) else 'd'}} {what}{'' if number == 1 else 's'}"
 
 
 def natural(text):
@@ -40,7 +21,7 @@ def natural(text):
 
 
 @contextlib.contextmanager
-def making(folder):
+def new_folder(folder):
     """Makes a folder, and those that it lies in; if the block fails, those it made that are empty are removed."""
     folder = Path(folder)
     new = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -55,7 +36,7 @@ def making(folder):
 
 
 @contextlib.contextmanager
-def held(folder, wait=False):
+def locked(folder, wait=False):
     """Keeps others who ask for a folder in this way from it until the block ends, on systems that can (not Windows).
 
     Args:
@@ -87,7 +68,7 @@ def held(folder, wait=False):
 
 
 @contextlib.contextmanager
-def replacing(path, beside=None):
+def atomic_write(path, beside=None):
     """The path of a new, empty file beside `path`, which takes the place of `path` when the block ends well.
 
     It is hidden, unless `beside` says how it is called. However else the block ends, it is removed and `path` is left
@@ -108,3 +89,41 @@ def replacing(path, beside=None):
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Writes text to a file, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        with atomic_write(path) as beside:
+            beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {reason(error)}") from error
+
+
+def check_file_target(path):
+    """Says early what would keep any file from being written there.
+
+    Raises:
+        DataError: a folder that is missing or cannot be written, a target that is a folder or a device.
+    """
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder: name a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or device, which a file would take the place of
+        raise DataError(f"{path} is not an ordinary file")
+    check_folder(path, path.parent)
+
+
+def check_folder(path, folder):
+    """Says early if nothing can be made in the folder in which `path`, or the folder that it lies in, is to be.
+
+    Raises:
+        DataError: it is missing or cannot be written.
+    """
+    if not os.path.isdir(folder):
+        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{path} cannot be written: no permission to write to {path.parent}")

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vfi.errors import MetricError
+
 SMALLEST = 11  # pixels of a side: the window of the Gaussian SSIM has to fit
 LPIPS_SMALLEST = 31  # likewise: with less, AlexNet has nothing left to pool
 SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
-
-
-class MetricError(ValueError):
-    """A measure that is not to be had here; the message says why."""
 
 
 def psnr(picture, truth):

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from moviepy import Effect
 
-from vfi.network import Interpolator
+from vfi.interpolator import Interpolator
 from vfi.video import timing
 
 

@@ -12,14 +12,11 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from vfi.files import DataError, UsageError, reason, replacing
+from vfi.errors import PictureError, UsageError, reason
+from vfi.files import atomic_write, check_file_target
 
 PHOTOMETRIC, COMPRESSION = 262, 259  # tags of TIFF, and their values
 YCBCR, NONE, JPEG = 6, 1, (6, 7)
-
-
-class PictureError(DataError):
-    """A file that is no picture, or a picture that cannot be written; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -248,39 +245,14 @@ def check_target(path):
     """Says early what would keep `write` from writing there.
 
     Raises:
-        PictureError: as `check_place`.
+        PictureError: as `check_file_target`.
         UsageError: an unknown extension.
     """
     path = Path(path)
-    check_place(path)
+    check_file_target(path)
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
         raise UsageError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
-
-
-def check_place(path):
-    """Says early what would keep any file from being written there.
-
-    Raises:
-        PictureError: a folder that is missing or cannot be written, a target that is a folder or a device.
-    """
-    if os.path.isdir(path):
-        raise PictureError(f"{path} is a folder: name a file")
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or device, which a file would take the place of
-        raise PictureError(f"{path} is not an ordinary file")
-    check_folder(path, path.parent)
-
-
-def check_folder(path, folder):
-    """Says early if nothing can be made in the folder in which `path`, or the folder that it lies in, is to be.
-
-    Raises:
-        PictureError: it is missing or cannot be written.
-    """
-    if not os.path.isdir(folder):
-        raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
-    if not os.access(folder, os.W_OK):
-        raise PictureError(f"{path} cannot be written: no permission to write to {path.parent}")
 
 
 def write(path, picture, quality=None, lossless=False):
@@ -308,7 +280,7 @@ def write(path, picture, quality=None, lossless=False):
             data = _encode_deep(picture, target)
         else:
             data = _encode(picture, target, quality, lossless)
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(data)
     except (OSError, ValueError, pyvips.Error) as error:
         raise PictureError(f"{path} cannot be written: {reason(error)}") from error

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 import benchmark
-from vfi import metrics, network, pictures
+from vfi import metrics, pictures
 from vfi.benchmarks import methods, middlebury
 from vfi.benchmarks import triplets as datasets
-from vfi.pictures import PictureError
+from vfi.errors import PictureError
+from vfi.interpolator import Interpolator
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -285,7 +286,7 @@ def test_what_is_measured_is_what_run_makes(own, published_file, run, tmp_path):
         for precision in ("float32", "bfloat16")
     ]
     assert [entry["method"] for entry in content["means"]] == [*labels, "average"]
-    between = network.Interpolator("l1", published_file, "cpu", "paper", "float32")
+    between = Interpolator("l1", published_file, "cpu", "paper", "float32")
     expected = {name: [] for name in content["settings"]["metrics"]}
     for triplet, scene in zip(datasets.OWN.find(own), content["scenes"], strict=True):
         one, two, truth = triplet.read()
@@ -602,6 +603,7 @@ def test_names_that_are_no_text(own, run, tmp_path):
 
 FULL_DISK = """
 import resource, sys, benchmark
+from vfi.interpolator import Interpolator
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 sys.exit(benchmark.main(sys.argv[2:]))
 """

@@ -14,8 +14,8 @@ from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_o
 import sepconv as sepconv_module
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
 from tools import speed_cuda
+from vfi.interpolator import Interpolator
 from vfi.kernels import cuda as sepconv_cuda
-from vfi.network import Interpolator
 
 has_cupy = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")  # by requirements.txt
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from vfi.errors import ClipError
 from vfi.network import REACH
 from vfi.training import batches, clips
 from vfi.training.batches import Batches
-from vfi.training.clips import ClipError, Footage, find_clips, scenes
+from vfi.training.clips import Footage, find_clips, scenes
 
 
 @pytest.fixture

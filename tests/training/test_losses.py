@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vfi.training.losses import LITE, FeatureDistance, FeaturesError, weighted_l1
+from vfi.errors import DataError
+from vfi.training.losses import LITE, FeatureDistance, weighted_l1
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +67,10 @@ def test_features_of_lite_see_blur_more_than_brightness(frames):
 def test_feature_files_that_are_none(tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
-    with pytest.raises(FeaturesError, match=r"--features .*none\.pth: no such file or directory"):
+    with pytest.raises(DataError, match=r"--features .*none\.pth: no such file or directory"):
         FeatureDistance(tmp_path / "none.pth")
     for name in ("text.pth", "other.pth"):
-        with pytest.raises(FeaturesError, match=f"--features .*{name} is not torchvision's VGG-19"):
+        with pytest.raises(DataError, match=f"--features .*{name} is not torchvision's VGG-19"):
             FeatureDistance(tmp_path / name)
 
 

@@ -24,14 +24,15 @@ from safetensors.torch import load_file
 import run
 import train
 from vfi import pictures
-from vfi.files import held
-from vfi.network import REACH, load_network
+from vfi.files import locked
+from vfi.network import REACH
 from vfi.training import distributed as ranks
 from vfi.training import trainer
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage
 from vfi.training.distributed import Ranks
 from vfi.training.losses import LITE, FeatureDistance
+from vfi.weights import load_network
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = ["--crop", "32", "--batch", "2", "--precision", "float32", "--device", "cpu"]
@@ -180,9 +181,9 @@ def test_crops_with_surroundings(published_file, noise):
     one, two = (torch.from_numpy(noise(128, 128, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2))
     around = [F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two)]
     with torch.inference_mode():
-        assert torch.equal(network(*around, surrounded=True), network(one, two))
+        assert torch.equal(network(*around, has_context=True), network(one, two))
         around[0][..., :REACH, :] += 1
-        assert (network(*around, surrounded=True) - network(one, two)).abs().amax(dim=(0, 1, 3))[0] > 0.01
+        assert (network(*around, has_context=True) - network(one, two)).abs().amax(dim=(0, 1, 3))[0] > 0.01
 
 
 def test_frames_cut_ahead_are_the_same(film, tmp_path):
@@ -257,7 +258,7 @@ def test_minutes_are_kept(film, tmp_path, capsys):
 def test_minutes_that_are_too_few(film, tmp_path):
     """Nothing is written that could be taken for weights, and the videos need not be decoded again."""
     options = train.parse(command(film, tmp_path / "out", "--minutes", 0.5)[1:])
-    with pytest.raises(train.TrainingError, match=r"the 0\.5 minutes were over before the first step"):
+    with pytest.raises(train.DataError, match=r"the 0\.5 minutes were over before the first step"):
         train.train(options, time.monotonic() - 60)
     assert (tmp_path / "out" / "frames").exists()
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".safetensors", ".checkpoint")]
@@ -315,7 +316,7 @@ def test_names_of_folders_that_are_no_text(film, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
 def test_a_folder_that_another_run_writes_to(film, tmp_path, capsys):
-    with held(tmp_path):
+    with locked(tmp_path):
         assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 1
     assert capsys.readouterr().err == f"error: another run writes to {tmp_path}: name another --out\n"
     assert list(tmp_path.iterdir()) == []
@@ -493,7 +494,7 @@ def test_processes_that_do_not_find_one_another(monkeypatch, address):
     monkeypatch.setattr(ranks, "GATHERING", timedelta(seconds=1))
     for name, value in ({"WORLD_SIZE": "2"} | address).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ranks.RankError, match="the 2 processes of this run have not found one another"), Ranks():
+    with pytest.raises(ranks.DataError, match="the 2 processes of this run have not found one another"), Ranks():
         pass
 
 
@@ -525,7 +526,7 @@ def test_lf(trained, tmp_path, capsys):
     distance = FeatureDistance(LITE)
     with torch.no_grad():
         before, after = (
-            distance(load_network(weights=weights)(one, two, surrounded=True), truth).item()
+            distance(load_network(weights=weights)(one, two, has_context=True), truth).item()
             for weights in (start, tmp_path / "trained-lf.safetensors")
         )
     assert after < 0.7 * before

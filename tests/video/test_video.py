@@ -18,11 +18,10 @@ import torch
 from helpers.films import Film, grey, make, moving
 
 from vfi import pictures
-from vfi.files import DataError, UsageError
-from vfi.pictures import Picture, PictureError
+from vfi.errors import DataError, PictureError, UsageError, VideoError
+from vfi.pictures import Picture
 from vfi.video import job as video
 from vfi.video.job import Wishes
-from vfi.video.reader import VideoError
 
 ROOT = Path(__file__).parent.parent.parent
 NTSC = Fraction(24000, 1001)

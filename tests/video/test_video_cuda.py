@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("av")
 
-from vfi.network import Interpolator
+from vfi.interpolator import Interpolator
 from vfi.video import job as video
 from vfi.video import timing
 from vfi.video.colour import Layout, Pixels

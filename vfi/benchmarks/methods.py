@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from vfi.pictures import PictureError
+from vfi.errors import PictureError
 
 YARDSTICKS = ("average", "minterpolate")
 

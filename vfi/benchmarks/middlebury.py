@@ -8,10 +8,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from vfi.benchmarks.triplets import QUOTED, Benchmark, BenchmarkError, Published, Triplet, read_rgb, rgb_sum
+from vfi.benchmarks.triplets import QUOTED, Benchmark, Published, Triplet, read_rgb, rgb_sum
 from vfi.download import FAILURES, fetch, why
-from vfi.files import replacing
-from vfi.pictures import PictureError
+from vfi.errors import BenchmarkError, PictureError
+from vfi.files import atomic_write
 
 SCENES = (
     "Beanbags", "Dimetrodon", "DogDance", "Grove2", "Grove3", "Hydrangea",
@@ -104,7 +104,7 @@ def _fetch_archive(address, part, tree, paths, progress):
         _unpack(part, tree, paths)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BenchmarkError(f"{address}: what came is no archive of the benchmark or damaged, and removed") from error
-    except PictureError as error:
+    except (BenchmarkError, PictureError) as error:
         raise BenchmarkError(f"{address}: {error}; it was removed") from error
     except OSError as error:
         raise BenchmarkError(f"{part.parent} cannot be written: {why(error).lower()}") from error
@@ -121,7 +121,7 @@ def _unpack(archive, tree, paths):
             if len(data) > LARGEST_FRAME:
                 raise BenchmarkError(f"{tree}/{name} has more than {LARGEST_FRAME} bytes")
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as beside:
+            with atomic_write(path) as beside:
                 beside.write_bytes(data)
                 if not _is_frame(beside, _sums()[name]):
                     raise BenchmarkError(f"{tree}/{name} is not the frame that it should be")
@@ -130,5 +130,5 @@ def _unpack(archive, tree, paths):
 def _is_frame(path, expected):
     try:
         return rgb_sum(read_rgb(path)) == expected
-    except PictureError:
+    except (BenchmarkError, PictureError):
         return False

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vfi import pictures
-from vfi.benchmarks.results import write
-from vfi.files import making
+from vfi.errors import BenchmarkError
+from vfi.files import new_folder, write_text
 from vfi.metrics import METRICS
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -143,13 +143,13 @@ class Page:
         shown = (triplets[number * len(triplets) // count] for number in range(count))
         self.numbers = {(triplet.subset, triplet.scene): number for number, triplet in enumerate(shown)}
         self.methods = settings["methods"]
-        self._making = making(folder / self.name)
+        self._making = new_folder(folder / self.name)
 
     def __enter__(self):
         try:
             self._making.__enter__()
         except OSError as error:
-            raise pictures.PictureError(f"--html {self.folder} cannot be made: {error.strerror.lower()}") from error
+            raise BenchmarkError(f"--html {self.folder} cannot be made: {error.strerror.lower()}") from error
 
     def __exit__(self, *error):
         return self._making.__exit__(*error)
@@ -214,7 +214,7 @@ class Page:
         # Within a script, nothing but "</script" and "<!--" would be taken for HTML.
         page = page.replace("{{ data }}", json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
         path = self.folder / "index.html"
-        write(path, page)
+        write_text(path, page)
         return path
 
 

@@ -8,8 +8,8 @@ import os
 import time
 from pathlib import Path
 
-from vfi.benchmarks.triplets import BenchmarkError
-from vfi.files import replacing
+from vfi.errors import BenchmarkError
+from vfi.files import write_text
 
 FORMAT = 1  # of the JSON file
 SAVE_SECONDS = 30  # at most so much is lost when the machine goes down
@@ -128,7 +128,7 @@ class Results:
                 for (subset, scene), values in self.scenes.items()
             ],
         }
-        write(self.path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(self.path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def csv(self):
         """A line for each scene and method, under a line of names."""
@@ -141,19 +141,6 @@ class Results:
                 row = [self.settings["benchmark"], subset, scene, method["label"]]
                 table.writerow([*row, *(entry[name] for name in metrics)])
         return text.getvalue()
-
-
-def write(path, text):
-    """Text to a file, whole or not at all.
-
-    Raises:
-        BenchmarkError: it cannot be written.
-    """
-    try:
-        with replacing(path) as beside:
-            beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
-    except OSError as error:
-        raise BenchmarkError(f"{path} cannot be written: {error.strerror.lower()}") from error
 
 
 def _values(entry, settings):

@@ -13,12 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from vfi import pictures
+from vfi.errors import BenchmarkError
 from vfi.files import natural
 from vfi.metrics import SMALLEST
-
-
-class BenchmarkError(pictures.PictureError):
-    """A benchmark, or what was measured of one, that is not there or of no use; the message names it and says why."""
 
 
 @dataclass(frozen=True)

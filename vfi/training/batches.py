@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vfi.errors import ClipError
 from vfi.network import REACH
-from vfi.training.clips import CELL, ClipError
+from vfi.training.clips import CELL
 
 # Triplets
 STRIDES = (1, 2, 3)

@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 
 from vfi.cuts import THRESHOLD, cut_scores, thumbnail
-from vfi.files import DataError, held, making, reason, replacing
+from vfi.errors import ClipError, reason
+from vfi.files import atomic_write, locked, new_folder
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 SHORT_SIDE = 360  # pixels, at most: larger frames are reduced to it
@@ -34,18 +35,6 @@ CHUNK = 240  # frames in memory at once; also the longest scene: longer ones are
 CELL = 16  # pixels: the side of the squares in which motion is measured
 FORMAT = 2  # of the cache
 PART = ".frames-{}.part"  # a file of the cache that is not whole yet
-
-
-class ClipError(DataError):
-    """A folder or clip that cannot be used; the message names it and says why.
-
-    Attributes:
-        skipped: where no clip is of use, a line for each of them.
-    """
-
-    def __init__(self, message, skipped=()):
-        super().__init__(message)
-        self.skipped = skipped
 
 
 @dataclass(frozen=True)
@@ -97,10 +86,10 @@ class Footage:
         self.path, index = (Path(cache) / f"{name}.{suffix}" for suffix in ("rgb", "npz"))
         saved = _load(index, self.path)
         if not saved:
-            with making(self.path.parent):
+            with new_folder(self.path.parent):
                 if progress:
                     progress(0, len(self.clips))
-                with held(self.path.parent, wait=True) as alone:
+                with locked(self.path.parent, wait=True) as alone:
                     saved = _load(index, self.path)  # another run may just have decoded them
                     if not saved:
                         index.unlink(missing_ok=True)  # never an old index with new pixels
@@ -213,7 +202,7 @@ def _decode_all(clips, target, index, progress):
     """Writes the pixels of all scenes to `target`, and what is known of them to `index`."""
     lock, failed = threading.Lock(), threading.Event()
     found, skipped, done = [], {}, 0
-    with replacing(target, _part(target)) as part, open(part, "wb") as file:
+    with atomic_write(target, _part(target)) as part, open(part, "wb") as file:
 
         def decode(clip):
             nonlocal done
@@ -251,7 +240,7 @@ def _decode_all(clips, target, index, progress):
             raise ClipError("none of these clips is of use", reasons)
     found.sort(key=lambda scene: scene[0])  # whichever thread was first, a seed means the same crops
     _, table, rates, motion = zip(*found, strict=True)
-    with replacing(index, _part(index)) as part, open(part, "wb") as file:
+    with atomic_write(index, _part(index)) as part, open(part, "wb") as file:
         np.savez(
             file,
             table=np.array(table, np.int64),

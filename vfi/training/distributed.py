@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from vfi.files import DataError
+from vfi.errors import DataError
 
 PATIENCE = timedelta(seconds=25)  # after which a process that does not answer counts as dead
 WRITING = timedelta(minutes=10)  # for which the others wait for the first; its death they see at once
@@ -19,10 +19,6 @@ SETTING_UP = timedelta(days=1)  # decoding films takes as long as it takes; torc
 
 
 _VARIABLES = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))  # that torchrun sets, and what they are without it
-
-
-class RankError(DataError):
-    """A process of the run is gone, or was never there."""
 
 
 class Ranks:
@@ -43,7 +39,7 @@ class Ranks:
             try:
                 distributed.init_process_group("gloo", timeout=GATHERING)
             except (RuntimeError, ValueError) as error:
-                raise RankError(
+                raise DataError(
                     f"the {self.count} processes of this run have not found one another: start them with torchrun"
                 ) from error
             self.preparations = distributed.new_group(backend="gloo", timeout=SETTING_UP)
@@ -57,7 +53,7 @@ class Ranks:
         if error is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
             distributed.destroy_process_group()
         elif isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
-            raise RankError("a process of this run has ended or hangs; --resume goes on from its checkpoint") from error
+            raise DataError("a process of this run has ended or hangs; --resume goes on from its checkpoint") from error
 
     def wait(self):
         """Returns when all have come here."""

@@ -3,7 +3,8 @@
 import csv
 import math
 
-from vfi.files import DataError, replacing
+from vfi.errors import DataError
+from vfi.files import atomic_write
 
 COLUMNS = (
     "step", "minutes", "samples", "learning_rate", "loss", "error", "averaging", "proxy_psnr", "samples_per_second",
@@ -53,7 +54,7 @@ class Log:
     def add(self, row):
         """Appends a row, a number or None for each of COLUMNS, and writes all files anew."""
         self.rows.append(row)
-        with replacing(self.table) as part, open(part, "w", newline="") as file:
+        with atomic_write(self.table) as part, open(part, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for each in self.rows:
@@ -76,7 +77,7 @@ class Log:
         for number, (title, names) in enumerate(PANELS):
             curves = {name: self._curve(name) for name in names}
             _draw_panel(draw, number * HEIGHT, title, curves, self.rows[-1]["minutes"])
-        with replacing(self.picture) as part:
+        with atomic_write(self.picture) as part:
             picture.save(part, "PNG")
 
     def _curve(self, name):

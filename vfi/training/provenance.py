@@ -1,6 +1,7 @@
+from vfi.errors import counted
+
 """What weights come from, for the metadata of their file: whoever gets it may have to name the videos' authors."""
 
-from vfi.files import counted
 
 UNKNOWN = "unknown"
 

@@ -16,10 +16,13 @@ import zipfile
 import torch
 from torch import nn
 
-from vfi.files import DataError, reason, replacing
+from vfi.errors import DataError, reason
+from vfi.files import atomic_write
+from vfi.interpolator import fast_precision
 from vfi.metrics import psnr
-from vfi.network import REACH, Network, fast_precision, load_network, published_name
+from vfi.network import REACH, Network
 from vfi.training.losses import FeatureDistance, weighted_l1
+from vfi.weights import load_network, published_name
 
 WARM_UP = 0.05  # share of the schedule in which the learning rate rises
 FIRST_STEPS = 30  # in which it rises at least: the first ones of AdamW are all of full length, whatever the gradient
@@ -29,14 +32,6 @@ WEIGHT_DECAY = 1e-4
 EPS = 1e-12  # far below the gradients of deep layers, which are 1e-7 at the start
 FIRST_SCALE, UNSCALED = 2.0**12, 1.0  # of the loss, which in float16 keeps small gradients from being zero
 CHECKPOINT_FORMAT = 2
-
-
-class CompilerError(DataError):
-    """PyTorch's compiler does not work on this machine; the message says why."""
-
-
-class CheckpointError(DataError):
-    """A checkpoint that cannot be read; the message names it and says why."""
 
 
 def schedule(progress):
@@ -67,13 +62,13 @@ def start_network(start, seed):
 
     Raises:
         WeightsError: see there.
-        CheckpointError: the weights were trained without normalization.
+        DataError: the weights were trained without normalization.
     """
     if start == "averaging":
         return averaging_network(seed)
     network = load_network("l1", start)
     if not (network.kernel_normalization and network.input_normalization):
-        raise CheckpointError(f"--start {start}: these weights know no normalization, which training here is with")
+        raise DataError(f"--start {start}: these weights know no normalization, which training here is with")
     return network.requires_grad_(True).train()
 
 
@@ -98,7 +93,7 @@ class Trainer:
         compiled: (N, side) of the crops of a step, to compile the network for them; None leaves it as it is.
 
     Raises:
-        CompilerError: PyTorch's compiler does not work here.
+        DataError: PyTorch's compiler does not work here.
 
     Attributes:
         step: how many there were.
@@ -138,12 +133,12 @@ class Trainer:
         frames = torch.rand(count, 3, 3, reachable, reachable, device=self.device)  # laid out as `Batches` has them
         try:
             with self._autocast():
-                out = compiled(frames[:, 0], frames[:, 2], surrounded=True)
+                out = compiled(frames[:, 0], frames[:, 2], has_context=True)
             out.mean().backward()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of whatever it lacks: a C++ compiler, Triton, Python's headers, room on a disk
-            raise CompilerError(
+            raise DataError(
                 f"--compile: PyTorch's compiler does not work here ({reason(error)}); leave it out"
             ) from error
         self.network.zero_grad(set_to_none=True)
@@ -155,7 +150,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast():
-            out = self.parallel(one, two, surrounded=True)
+            out = self.parallel(one, two, has_context=True)
         inner = (..., slice(REACH, -REACH), slice(REACH, -REACH))
         loss, error, simple = weighted_l1(out, truth, (one[inner] + two[inner]) / 2, self.balance)
         if self.features:
@@ -194,7 +189,7 @@ class Trainer:
         for begin in range(0, total, batch):
             one, truth, two = batches(0, total, begin, min(begin + batch, total))
             with self._autocast():
-                out = self.averaged(one, two, surrounded=True)
+                out = self.averaged(one, two, has_context=True)
             out, truth = ((255 * frames).clamp(0, 255).round().byte().cpu().numpy() for frames in (out, truth))
             values += [min(psnr(*pair), 100.0) for pair in zip(out, truth, strict=True)]
         return sum(values) / len(values)
@@ -206,7 +201,7 @@ class Trainer:
         state = {name: getattr(self, name).state_dict() for name in _PARTS}
         content = io.BytesIO()  # written at once: PyTorch hides what goes wrong with a file, such as a full disk
         torch.save({"format": CHECKPOINT_FORMAT, "step": self.step, **state, **more}, content)
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(content.getbuffer())
 
     def load(self, checkpoint):
@@ -225,7 +220,7 @@ class Trainer:
         metadata["date"] = datetime.date.today().isoformat()
         # Names of folders need not be UTF-8, which the format is.
         metadata = {name: text.encode(errors="backslashreplace").decode() for name, text in metadata.items()}
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             _write_safetensors(tensors, part, metadata)
 
 
@@ -236,7 +231,7 @@ def read_checkpoint(path):
     """What `Trainer.save` wrote.
 
     Raises:
-        CheckpointError: the file is damaged, or something else.
+        DataError: the file is damaged, or something else.
     """
     remedy = "name another --out, or remove it to begin anew"
     try:
@@ -246,11 +241,11 @@ def read_checkpoint(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         version = checkpoint["format"]
     except OSError as error:
-        raise CheckpointError(f"{path}: {reason(error)}") from error
+        raise DataError(f"{path}: {reason(error)}") from error
     except Exception as error:  # what a damaged pickle raises has no end
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of a training: {remedy}") from error
+        raise DataError(f"{path} is damaged, or no checkpoint of a training: {remedy}") from error
     if version != CHECKPOINT_FORMAT:
-        raise CheckpointError(f"{path} is in format {version}; this version reads format {CHECKPOINT_FORMAT}: {remedy}")
+        raise DataError(f"{path} is in format {version}; this version reads format {CHECKPOINT_FORMAT}: {remedy}")
     return checkpoint
 
 

@@ -17,9 +17,10 @@ import torch
 from av.codec.context import Flags
 
 from vfi import pictures
-from vfi.files import UsageError, reason, replacing
+from vfi.errors import UsageError, VideoError, reason
+from vfi.files import atomic_write
 from vfi.video.colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, frame_of, layout_of
-from vfi.video.reader import VideoError, is_pattern, name_of, numbered
+from vfi.video.reader import is_pattern, name_of, numbered
 
 PART_FRAMES = 96  # in a part: what a kill costs at most, and how far apart key frames are
 
@@ -372,7 +373,7 @@ class Parts:
 
     def _save(self, kind):
         self._encode(None)
-        with replacing(self._path(self._whole, kind)) as beside, open(beside, "wb") as file:
+        with atomic_write(self._path(self._whole, kind)) as beside, open(beside, "wb") as file:
             for time, is_key, data in self._packets:
                 file.write(_HEADER.pack(time, is_key, len(data)))
                 file.write(data)

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from vfi import cuts as scenes
-from vfi.files import UsageError, held, making, reason, replacing
-from vfi.pictures import PictureError, check_folder
+from vfi.errors import PictureError, UsageError, VideoError, reason
+from vfi.files import atomic_write, check_folder, locked, new_folder
 from vfi.video import codecs as encoding
 from vfi.video import muxing as joining
 from vfi.video import timing
 from vfi.video.background import Behind, ahead
-from vfi.video.reader import VideoError, open_source
+from vfi.video.reader import open_source
 
 DUPLICATES = ("keep", "redistribute")
 # In the folder of the parts, besides those:
@@ -194,13 +194,13 @@ class Job:
         in_the_way = VideoError(f"{self.work} is in the way: it was not made by an unfinished run")
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(making(self.work))
+                stack.enter_context(new_folder(self.work))
             except FileExistsError as error:
                 raise in_the_way from error
             except OSError as error:
                 raise VideoError(f"{self.target} cannot be written: {reason(error)}") from error
             try:
-                stack.enter_context(held(self.work))
+                stack.enter_context(locked(self.work))
             except (BlockingIOError, FileNotFoundError) as error:
                 raise VideoError(f"another run is making {self.target} at this moment: wait for it") from error
             others = [
@@ -277,7 +277,7 @@ class Job:
         if any(other.name[0] != "." and other.name != SHOWN for other in left):
             self.note(f"what an earlier run had finished of {self.target} was dropped: --resume would have kept it")
         try:
-            with replacing(file) as beside:
+            with atomic_write(file) as beside:
                 beside.write_text(json.dumps(state, indent=1))
         except OSError as error:
             self._leave()
@@ -341,7 +341,7 @@ class Job:
         """What goes wrong with the target, as on a full disk, is said of it, and what is left for --resume."""
         try:
             yield
-        except (PictureError, OSError) as error:
+        except (PictureError, VideoError, OSError) as error:
             self._leave()
             kept = f"; what is finished stays in {self.work} for --resume" if self.parts.done else ""
             cause = error.__cause__ if type(error) is PictureError else error  # else the name would stand there twice

@@ -13,8 +13,9 @@ from fractions import Fraction
 
 import av
 
-from vfi.files import UsageError, reason, replacing
-from vfi.video.reader import VideoError, VideoFile, is_cover
+from vfi.errors import UsageError, VideoError, reason
+from vfi.files import atomic_write
+from vfi.video.reader import VideoFile, is_cover
 
 # Facts about the source's container or encoder that are not true of the new file.
 NOT_COPIED = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "alpha_mode"}
@@ -78,14 +79,14 @@ def join(target, source, encoding, parts, end, span, sound=True, beside=None):
         parts: `Parts`.
         end: when the last frame is no longer shown, in ticks of the encoding's time base.
         sound: whether to take the source's.
-        beside: what the file is called until it is whole; see `replacing`.
+        beside: what the file is called until it is whole; see `atomic_write`.
 
     Raises:
         VideoError: the disk or the container refuses; says why, not what.
     """
     try:
         with (
-            replacing(target, beside) as new,
+            atomic_write(target, beside) as new,
             _opened(source) as container,
             av.open(str(new), "w", format=encoding.container.name, metadata_errors="surrogateescape") as out,
         ):

@@ -16,7 +16,8 @@ import numpy as np
 
 from vfi import cuts as scenes
 from vfi import pictures
-from vfi.files import UsageError, natural, reason
+from vfi.errors import UsageError, VideoError, reason
+from vfi.files import natural
 from vfi.video.colour import Pixels, Tags, layout_of, planes_of, turned
 
 INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
@@ -24,10 +25,6 @@ INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
 SEEK_MARGIN = 2  # seconds, at least
 SEEK_MARGIN_FRAMES = 32
 USEFUL = 0.9  # share of frames that have a time of their own, below which times are not believed
-
-
-class VideoError(pictures.PictureError):
-    """A video that cannot be read, made or written; the message names it and says why."""
 
 
 @dataclass(eq=False)
