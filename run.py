@@ -251,7 +251,7 @@ def interpolate_video(options):
             bar.total = expected
             bar.update(done - bar.n)
 
-        job.run(network.between, network.device, "resume" in options, recipe, progress)
+        job.run(network.middle, network.device, "resume" in options, recipe, progress)
     print(options.out)
 
 

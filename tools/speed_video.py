@@ -57,7 +57,7 @@ def _programs(folder, size, network):
     def interpolate(between):
         video.interpolate(path, target, between, device, note=lambda phrase: None)
 
-    interpolate(network.between)
+    interpolate(network.middle)
     source, result = open_source(path), open_source(target)
     chosen, _ = encoding.choose(target, source, 1 / result.rate, result.rate)
     written = [frame.planes for frame in result.frames()]
@@ -68,7 +68,7 @@ def _programs(folder, size, network):
 
     def run_network():
         for _ in range(count - 1):
-            network.between(*pair)
+            network.middle(*pair)
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -84,7 +84,7 @@ def _programs(folder, size, network):
         "encoding": encode,
         "all but the network": lambda: interpolate(lambda one, two: (one + two) / 2),
         "the network": run_network,
-        "all together": lambda: interpolate(network.between),
+        "all together": lambda: interpolate(network.middle),
     }
 
 

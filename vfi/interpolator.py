@@ -75,26 +75,26 @@ class Interpolator:
         if differing:
             white = _WHITE[one.dtype]
             pair = (frames[differing].to(self.device, torch.float32) / white for frames in (one, two))
-            between = self.between(*pair) * white
-            between = (between.round() if white > 1 else between).to(one.device, one.dtype)
-            for index, result in zip(differing, between, strict=True):
-                results[index] = result
+            result = self.middle(*pair) * white
+            result = (result.round() if white > 1 else result).to(one.device, one.dtype)
+            for index, picture in zip(differing, result, strict=True):
+                results[index] = picture
         return restore(torch.stack(results) if results else one)
 
     @torch.inference_mode()
-    def between(self, one, two):
+    def middle(self, one, two):
         """The same for tensors (N, 1 to 4, H, W), float32, range [0, 1], on `device`, which are known to differ.
 
         On a GPU nothing waits for the result: the call returns when the work is queued.
         """
-        return self._between(one, two).clamp(0, 1)
+        return self._middle(one, two).clamp(0, 1)
 
-    def _between(self, one, two):
+    def _middle(self, one, two):
         channels = one.shape[1]
         if channels < 3:  # grey: the network sees three times the same
             three = (torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1) for frames in (one, two))
-            between = self._between(*three)
-            return torch.cat([between[:, :1], between[:, 3:]], dim=1)
+            middle = self._middle(*three)
+            return torch.cat([middle[:, :1], middle[:, 3:]], dim=1)
         one, two = _swap_red_and_blue(one), _swap_red_and_blue(two)
         if channels == 3:
             return _swap_red_and_blue(self._run(one, two))

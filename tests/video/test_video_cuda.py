@@ -32,7 +32,7 @@ pytestmark = [
 )
 def test_nothing_waits(published_file, layout):
     """Of a video's frames: else the GPU would idle while the next is prepared. 1100 rows are more than one band."""
-    between = Interpolator(weights=published_file, device="cuda", precision="float16").between
+    between = Interpolator(weights=published_file, device="cuda", precision="float16").middle
     if isinstance(layout, Pixels):
         sizes = [(1100, 1000, 4) if layout.alpha else (1100, 1000)]
     else:

@@ -3,7 +3,7 @@
     from vfi.network import Interpolator
     from vfi.video.job import Wishes, interpolate
     network = Interpolator(model="lf")
-    interpolate("in.mp4", "out.mp4", network.between, network.device, Wishes(factor=2))
+    interpolate("in.mp4", "out.mp4", network.middle, network.device, Wishes(factor=2))
 
 Decoding, the network and encoding work at the same time, in streams of frames with short queues between them: memory
 does not grow with the length of the video. This file ties together what the others do:
@@ -89,7 +89,7 @@ def interpolate(
         path: a video file, a folder of pictures, or a pattern such as frames/%05d.png.
         target: likewise; replaced if it is a file, whole or not at all.
         between: makes the frame halfway between two: tensors (1, 3 or 4, H, W), float32, RGB, range [0, 1], on
-            `device`, to the same. `Interpolator.between` is one.
+            `device`, to the same. `Interpolator.middle` is one.
         resume: go on where an earlier call with the same arguments was broken off.
         recipe: what `between` is, in words; a run that is resumed must have the same.
         note: called with a phrase that the user should know.
