@@ -43,7 +43,7 @@ from vfi.command_line import (
 from vfi.errors import BenchmarkError, MetricError, PictureError
 from vfi.files import check_file_target, write_text
 from vfi.metrics import METRICS, load_lpips
-from vfi.pictures import has_name_of_picture
+from vfi.pictures import is_picture_name
 
 BENCHMARKS = {
     "data": middlebury.MIDDLEBURY,
@@ -121,7 +121,7 @@ def parse(argv):
     if len(options.model) > 1 and options.weights not in ("bundled", "published"):
         parser.error("--weights FILE is one model: name one with --model, too")
     for target in filter(None, (options.json, options.csv)):
-        if has_name_of_picture(target):  # perhaps of a frame, which would be lost
+        if is_picture_name(target):  # perhaps of a frame, which would be lost
             parser.error(f"{target} has the name of a picture: --json and --csv write text")
     if options.json and options.json == options.csv:
         parser.error("--json and --csv name the same file")

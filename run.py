@@ -265,7 +265,7 @@ def interpolate_pair(options):
     if originals[0].size != originals[1].size:
         sizes = " and ".join(f"{path} is {picture.size}" for path, picture in zip(paths, originals, strict=True))
         raise PictureError(f"the pictures differ in size: {sizes}")
-    one, two = pictures.alike(*originals)
+    one, two = pictures.match(*originals)
     profiles = [picture.icc_profile for picture in originals]
     if profiles[0] != profiles[1]:
         kept = f"that of {paths[profiles.index(one.icc_profile)]}" if one.icc_profile else "none"

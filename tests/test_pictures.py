@@ -8,7 +8,7 @@ import pyvips
 from PIL import Image, ImageCms
 
 from vfi import pictures
-from vfi.errors import PictureError, UsageError
+from vfi.errors import DataError, PictureError, UsageError
 from vfi.pictures import FORMATS, Picture
 
 # The largest deviation, in steps of 8 bits, of smooth pictures after lossy compression at a high quality or a
@@ -323,8 +323,8 @@ def broken(tmp_path):
         ("truncated16.tif", "is not a picture"),  # where its data are stands at the end of the file
         ("truncated16_data_last.tif", "cannot be read"),
         ("damaged16.tif", "cannot be read"),
-        ("float.tif", "has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour"),
-        ("float3.tif", "is not a picture, or damaged, or of a kind that is not supported"),
+        ("float.tif", "has pixels of 32 bits or signed pixels: save it with 8 or 16 bits for each colour"),
+        ("float3.tif", "is not a picture, is damaged, or is of a kind that is not supported"),
         ("cmyk16.tif", "16 bits of cmyk are not supported"),
         ("ycbcr_None.tif", "uncompressed YCbCr in a TIFF is not supported: save it as RGB"),
     ],
@@ -440,7 +440,7 @@ def test_16_bits_are_rounded_where_there_is_no_room(suffix, tmp_path):
     path = tmp_path / f"picture{suffix}"
     pixels = random_pixels(3, np.uint16)
     (note,) = pictures.write(path, Picture(pixels), lossless=suffix == ".webp")
-    assert note == f"{FORMATS[suffix].name} holds 8 bits of each colour: the picture's 16 were rounded"
+    assert note == f"{FORMATS[suffix].name} holds 8 bits for each colour: the picture's 16 bits were rounded"
     if suffix != ".jpg":
         assert same(pictures.read(path).pixels, np.rint(pixels / 257).astype(np.uint8))
 
@@ -451,7 +451,7 @@ def test_transparency_becomes_white_where_there_is_none(channels, suffix, tmp_pa
     path = tmp_path / f"picture{suffix}"
     pixels = random_pixels(channels)
     (note,) = pictures.write(path, Picture(pixels))
-    assert note == f"{FORMATS[suffix].name} holds no transparency: the picture was put on white"
+    assert note == f"{FORMATS[suffix].name} holds no transparency: the picture was blended with white"
     written = pictures.read(path).pixels.reshape(30, 40, -1)
     assert written[:2].min() >= 255 - LOSSY  # fully transparent there
     if suffix == ".bmp":
@@ -462,9 +462,9 @@ def test_transparency_becomes_white_where_there_is_none(channels, suffix, tmp_pa
 def test_everything_that_bmp_cannot_keep(tmp_path):
     notes = pictures.write(tmp_path / "picture.bmp", Picture(random_pixels(4, np.uint16), SRGB))
     assert [note.split(" ", 2)[2] for note in notes] == [
-        "8 bits of each colour: the picture's 16 were rounded",
-        "no transparency: the picture was put on white",
-        "no colour profile: it was left out",
+        "8 bits for each colour: the picture's 16 bits were rounded",
+        "no transparency: the picture was blended with white",
+        "no colour profile: the picture's was left out",
     ]
     assert pictures.read(tmp_path / "picture.bmp").icc_profile is None
 
@@ -514,7 +514,7 @@ def test_failed_write_leaves_everything_as_it_was(there, tmp_path):
 )
 def test_where_nothing_can_be_written(name, message, broken):
     before = sorted(broken.rglob("*"))
-    with pytest.raises(UsageError if "extension" in message else PictureError) as caught:
+    with pytest.raises(UsageError if "extension" in message else DataError) as caught:
         pictures.write(broken / name, Picture(random_pixels()))
     assert str(caught.value).startswith(str(broken / name))
     assert message in str(caught.value)
@@ -525,7 +525,7 @@ def test_where_nothing_can_be_written(name, message, broken):
 def test_folder_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(PictureError, match="no permission to write"):
+        with pytest.raises(DataError, match="no permission to write"):
             pictures.write(tmp_path / "picture.png", Picture(random_pixels()))
     finally:
         tmp_path.chmod(0o700)
@@ -538,7 +538,7 @@ def test_folder_that_cannot_be_searched(tmp_path):
     try:
         with pytest.raises(PictureError, match="cannot be read: permission denied"):
             pictures.read(tmp_path / "picture.png")
-        with pytest.raises(PictureError, match="no permission to write"):
+        with pytest.raises(DataError, match="no permission to write"):
             pictures.check_target(tmp_path / "picture.png")
     finally:
         tmp_path.chmod(0o700)
@@ -563,10 +563,10 @@ def check_same_colours(before, after):
     [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 2, 2), (1, 3, 3), (1, 4, 4), (2, 3, 4), (2, 4, 4), (3, 4, 4)],
 )
 @pytest.mark.parametrize("dtypes", [(np.uint8, np.uint8), (np.uint8, np.uint16), (np.uint16, np.uint16)], ids=str)
-def test_alike_takes_the_richer_of_each(one, two, together, dtypes):
+def test_match_takes_the_richer_of_each(one, two, together, dtypes):
     pair = [Picture(random_pixels(c, d), SRGB) for c, d in zip((one, two), dtypes, strict=True)]
     for given in (pair, pair[::-1]):
-        for before, after in zip(given, pictures.alike(*given), strict=True):
+        for before, after in zip(given, pictures.match(*given), strict=True):
             assert after.pixels.shape == ((30, 40) if together == 1 else (30, 40, together))
             assert after.pixels.dtype == max(dtypes, key=lambda dtype: np.dtype(dtype).itemsize)
             assert after.icc_profile == SRGB

@@ -4,6 +4,8 @@ Programs catch `UserError`: its message is shown as it is, and `exit_status` is 
 somewhere in this project they are caught by name.
 """
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Something that the user can mend; the message names it and says what was wrong and what to do."""
@@ -48,12 +50,12 @@ class ClipError(DataError):
         skipped: if no clip can be used, a line for each of them.
     """
 
-    def __init__(self, message, skipped=()):
+    def __init__(self, message: str, skipped: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.skipped = skipped
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """What an exception says, in one line, as the end of a sentence."""
     if isinstance(error, UserError):  # begins with a name
         return str(error)
@@ -61,6 +63,6 @@ def reason(error):
     return said[0].lower() + said[1:]
 
 
-def counted(number, what):
+def counted(number: float, what: str) -> str:
     """A number of things in words: 1 clip, 2 clips, 1.5 minutes."""
     return f"{number:{'g' if isinstance(number, float) else 'd'}} {what}{'' if number == 1 else 's'}"

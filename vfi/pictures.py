@@ -1,12 +1,15 @@
-"""Reading and writing pictures: whatever people have, to arrays and back.
+"""Image files to arrays and back.
 
-Pillow reads and writes 8 bits; 16 bits, of which Pillow would keep 8, go through libvips, as does reading TIFF.
+Pillow reads and writes 8 bits. 16 bits, of which Pillow would keep only 8, are read and written by libvips, which also
+reads TIFF.
 """
 
 import io
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyvips
@@ -15,13 +18,14 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from vfi.errors import PictureError, UsageError, reason
 from vfi.files import atomic_write, check_file_target
 
-PHOTOMETRIC, COMPRESSION = 262, 259  # tags of TIFF, and their values
+# TIFF: two tags, and those of their values that matter here
+PHOTOMETRIC, COMPRESSION = 262, 259
 YCBCR, NONE, JPEG = 6, 1, (6, 7)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a file holds, upright.
+    """The content of an image file, turned upright.
 
     Attributes:
         pixels: uint8 or uint16; (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha. Alpha
@@ -29,31 +33,31 @@ class Picture:
         icc_profile: the colour profile that the pixels are in, or None.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray[Any, Any]
     icc_profile: bytes | None = None
 
     @property
-    def size(self):
-        """Width x height, as people write it."""
+    def size(self) -> str:
+        """Width x height, as text such as 640x480."""
         return f"{self.pixels.shape[1]}x{self.pixels.shape[0]}"
 
     @property
-    def has_alpha(self):
+    def has_alpha(self) -> bool:
         return self.pixels.ndim == 3 and self.pixels.shape[2] in (2, 4)
 
     @property
-    def is_grey(self):
+    def is_grey(self) -> bool:
         return self.pixels.ndim == 2 or self.pixels.shape[2] == 2
 
 
 @dataclass(frozen=True)
 class _Format:
-    name: str  # Pillow's
+    name: str  # Pillow's name
     alpha: bool = True
     deep: bool = False  # 16 bits
     profile: bool = True
-    quality: int | None = None  # the default, where there is such a choice
-    largest: int = 2**31 - 1  # pixels of a side
+    quality: int | None = None  # the default; None if the format has no such option
+    largest: int = 2**31 - 1  # pixels of a side, at most
 
 
 FORMATS = {
@@ -67,19 +71,19 @@ FORMATS = {
 }
 
 
-def has_name_of_picture(path):
-    """Whether a file is called as pictures are, and not hidden, as the ._1.png is that macOS may leave beside 1.png."""
+def is_picture_name(path: Path) -> bool:
+    """Whether a file has the extension of a picture and is not hidden (macOS may leave a ._1.png beside 1.png)."""
     return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".")
 
 
-def read(path):
-    """The picture in a file, turned upright as its EXIF orientation says.
+def read(path: str | os.PathLike[str]) -> Picture:
+    """Reads the picture in a file and turns it upright, as its EXIF orientation says.
 
-    1-bit and grey pictures become grey; palettes, CMYK and other colour spaces RGB; transparency of any kind alpha.
-    16 bits are kept.
+    1-bit and grey pictures become grey; palettes, CMYK and other colour spaces become RGB; transparency of any kind
+    becomes alpha. 16 bits are kept.
 
     Raises:
-        PictureError: there is no such file, or no picture in it.
+        PictureError: the file does not exist, or is not a picture that can be read.
     """
     path = Path(path)
     if os.path.isdir(path):  # unlike path.is_dir(), raises nothing
@@ -94,11 +98,11 @@ def read(path):
         except pyvips.Error as error:
             if "not configured" not in str(error):
                 raise
-            return _read_with_pillow(path)  # whose TIFF knows LZMA, too
+            return _read_with_pillow(path)  # its TIFF library also reads LZMA
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not a picture, or damaged, or of a kind that is not supported") from error
+        raise PictureError(f"{path} is not a picture, is damaged, or is of a kind that is not supported") from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{path} is too large: more than {2 * Image.MAX_IMAGE_PIXELS} pixels") from error
+        raise PictureError(f"{path} is too large: more than {_most_pixels()} pixels") from error
     except pyvips.Error as error:
         raise PictureError(f"{path} cannot be read: it is damaged or truncated") from error
     except (OSError, ValueError, SyntaxError, EOFError, ImageCms.PyCMSError) as error:
@@ -107,9 +111,14 @@ def read(path):
         raise PictureError(f"{path} cannot be read: {reason(error)}") from error
 
 
+def _most_pixels() -> float:
+    """The number of pixels above which Pillow refuses a picture."""
+    return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else math.inf
+
+
 @dataclass(frozen=True)
-class Look:
-    """What a file's header says about the `Picture` in it."""
+class PictureInfo:
+    """What the header of a file says about the picture in it; width and height in pixels, upright."""
 
     width: int
     height: int
@@ -118,8 +127,8 @@ class Look:
     is_deep: bool
 
 
-def look(path):
-    """The `Look` of a picture, without decoding it where that can be.
+def probe(path: str | os.PathLike[str]) -> PictureInfo:
+    """Describes a picture; decodes it only if its header does not say enough.
 
     Raises:
         PictureError: as `read`.
@@ -132,104 +141,120 @@ def look(path):
             if image.mode not in ("I", "F"):
                 deep = ";16" in image.mode or ";16" in str(image.tile)
                 grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;")
-                return Look(width, height, not grey, image.has_transparency_data, deep)
+                return PictureInfo(width, height, not grey, image.has_transparency_data, deep)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # what is wrong, if anything is, is said on reading
+        pass  # `read` finds out what is wrong, and says it
     picture = read(path)
     height, width = picture.pixels.shape[:2]
-    return Look(width, height, not picture.is_grey, picture.has_alpha, picture.pixels.dtype == np.uint16)
+    is_deep = picture.pixels.dtype == np.uint16
+    return PictureInfo(width, height, not picture.is_grey, picture.has_alpha, is_deep)
 
 
-def _open_with_vips(path):
-    """The file as libvips opens it if that is what reads it best, else None.
+def _open_with_vips(path: Path) -> Any:
+    """Opens the file with libvips if libvips reads it best; otherwise returns None.
 
-    That is the case for 16 bits, and for plain TIFF of any depth, about whose damages Pillow's library talks on
-    standard error.
+    This is so for 16 bits, and for plain TIFF of any depth: if a TIFF is damaged, Pillow's library prints messages of
+    its own on standard error.
     """
     with path.open("rb") as file:
         kind = file.read(4)
     if kind not in (b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
-    try:  # from memory: libvips takes brackets in a file's name for options
+    try:  # from memory: libvips reads brackets in a file's name as options
         image = pyvips.Image.new_from_buffer(path.read_bytes(), "", fail_on="error")
     except pyvips.Error:
         return None
-    if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+    if image.width * image.height > _most_pixels():
         raise Image.DecompressionBombError
     deep = image.format == "ushort"
     if image.interpretation not in (("rgb16", "grey16") if deep else ("srgb", "b-w")) or image.bands > 4:
         if deep:
-            raise PictureError(f"{path}: 16 bits of {image.interpretation} are not supported")
+            raise PictureError(
+                f"{path}: 16 bits of {image.interpretation} are not supported: save it as 16-bit RGB or grey"
+            )
         return None
     if kind != b"\x89PNG":
         compression = _compression_of_ycbcr(path)
         if compression and compression != NONE:
-            return None  # Pillow makes RGB of it
-        if compression == NONE and image.bands == 3:  # of four libvips has made RGB already
+            return None  # Pillow converts it to RGB
+        if compression == NONE and image.bands == 3:  # libvips has converted four bands to RGB already
             raise PictureError(f"{path}: uncompressed YCbCr in a TIFF is not supported: save it as RGB")
     return image if deep or (image.format == "uchar" and kind != b"\x89PNG") else None
 
 
-def _compression_of_ycbcr(path):
-    """Of a TIFF that holds luma and chroma, which libvips takes for RGB, but for JPEG's; otherwise None."""
+def _compression_of_ycbcr(path: Path) -> int | None:
+    """The compression of a TIFF with luma and chroma that libvips would read as RGB; None for any other file.
+
+    JPEG within a TIFF is such another file: libvips converts it correctly.
+    """
     try:
         with Image.open(path) as image:
-            tags = getattr(image, "tag_v2", {})  # camera raw begins like a TIFF, too
+            tags = getattr(image, "tag_v2", {})  # camera raw files also begin like a TIFF
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # of a kind that libvips alone knows
+        return None  # only libvips reads files of this kind
     compression = tags.get(COMPRESSION, NONE)
     return compression if tags.get(PHOTOMETRIC) == YCBCR and compression not in JPEG else None
 
 
-def _read_with_vips(image):
+def _read_with_vips(image: Any) -> Picture:
     image = image.autorot()
     profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
     pixels = image.numpy()
     return Picture(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels, profile)
 
 
-def _read_with_pillow(path):
+def _read_with_pillow(path: Path) -> Picture:
     with Image.open(path) as image:
-        if ";16" in str(image.tile):  # it would read 8 of them
-            raise PictureError(f"{path} is damaged, or holds 16 bits in a form that is not supported")
+        if ";16" in str(image.tile):  # Pillow would read only 8 of them
+            raise PictureError(f"{path} is damaged, or holds 16 bits in a form that is not supported: save it as PNG")
         image.load()
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise PictureError(f"{path} has pixels of 32 or signed bits: save it with 8 or 16 bits of each colour")
+            raise PictureError(
+                f"{path} has pixels of 32 bits or signed pixels: save it with 8 or 16 bits for each colour"
+            )
         if image.mode in ("CMYK", "LAB"):
-            image, profile = _to_srgb(image, profile), None
+            image, profile = _to_srgb(image, profile), None  # sRGB needs no profile
         grey = image.mode in ("1", "L", "LA", "La")
         mode = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
         return Picture(np.asarray(image.convert(mode[grey, image.has_transparency_data])), profile)
 
 
-def _to_srgb(image, profile):
-    """Colours that RGB pixels cannot hold as they are: by their profile if it is a good one, else as Pillow does."""
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts CMYK or LAB to sRGB, by the picture's colour profile if that is usable, otherwise as Pillow does."""
     try:
-        if image.mode == "LAB":
-            source = ImageCms.createProfile("LAB")
-        else:
-            source = ImageCms.getOpenProfile(io.BytesIO(profile or b""))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        is_lab = image.mode == "LAB"
+        source = ImageCms.createProfile("LAB") if is_lab else ImageCms.getOpenProfile(io.BytesIO(profile or b""))
+        return ImageCms.profileToProfile(  # type: ignore[return-value]  # None only with inPlace
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError):
         return image.convert("RGB")
 
 
-def alike(one, two):
-    """Both pictures with the same channels, depth and profile: the richer of each, so that nothing is lost.
+def match(one: Picture, two: Picture) -> tuple[Picture, Picture]:
+    """Gives both pictures the same channels, depth and profile: the richer of each, so that nothing is lost.
 
-    Of two profiles the first is kept that is one for such pixels, grey or colour.
+    Of two profiles, the first that fits the result (grey or colour) is kept.
     """
     grey = one.is_grey and two.is_grey
     alpha = one.has_alpha or two.has_alpha
     dtype = np.result_type(one.pixels, two.pixels)
     profiles = [picture.icc_profile for picture in (one, two) if picture.icc_profile and picture.is_grey == grey]
-    return tuple(as_kind(picture, grey, alpha, dtype, profiles[0] if profiles else None) for picture in (one, two))
+    profile = profiles[0] if profiles else None
+    return convert(one, grey, alpha, dtype, profile), convert(two, grey, alpha, dtype, profile)
 
 
-def as_kind(picture, grey, alpha, dtype, profile):
-    """A picture with channels and a depth that lose nothing of it: not less than its own."""
+def convert(picture: Picture, grey: bool, alpha: bool, dtype: Any, profile: bytes | None) -> Picture:
+    """Adds channels and bits to a picture; never removes any.
+
+    Args:
+        grey: whether the result is grey (only for grey pictures).
+        alpha: whether the result has alpha; opaque if the picture has none.
+        dtype: uint8 or uint16, not fewer bits than the picture has.
+        profile: the colour profile of the result.
+    """
     pixels = picture.pixels.astype(dtype)
     if dtype != picture.pixels.dtype:
         pixels *= 257  # 255 becomes 65535
@@ -241,12 +266,12 @@ def as_kind(picture, grey, alpha, dtype, profile):
     return Picture(channels[0] if len(channels) == 1 else np.stack(channels, axis=2), profile)
 
 
-def check_target(path):
-    """Says early what would keep `write` from writing there.
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Finds out early whether `write` will be able to write there.
 
     Raises:
-        PictureError: as `check_file_target`.
-        UsageError: an unknown extension.
+        DataError: as `check_file_target`.
+        UsageError: the extension is not known.
     """
     path = Path(path)
     check_file_target(path)
@@ -255,7 +280,9 @@ def check_target(path):
         raise UsageError(f"{path}: the extension {path.suffix or '(none)'} is not known: use one of {known}")
 
 
-def write(path, picture, quality=None, lossless=False):
+def write(
+    path: str | os.PathLike[str], picture: Picture, quality: int | None = None, lossless: bool = False
+) -> list[str]:
     """Writes a picture in the format of the path's extension, whole or not at all.
 
     Args:
@@ -264,16 +291,17 @@ def write(path, picture, quality=None, lossless=False):
         lossless: for webp.
 
     Returns:
-        What the format could not keep, as a list of phrases for the user.
+        A note for the user about each thing that the format cannot keep.
 
     Raises:
-        PictureError: as `check_target`, or the format or the disk refuses.
+        PictureError: the picture is too large for the format, or the file cannot be written.
+        DataError, UsageError: as `check_target`.
     """
     path = Path(path)
     check_target(path)
     target = FORMATS[path.suffix.lower()]
     if max(picture.pixels.shape[:2]) > target.largest:
-        raise PictureError(f"{path} cannot be written: {picture.size} is too large for {target.name}, use png or tiff")
+        raise PictureError(f"{path} cannot be written: {picture.size} is too large for {target.name}: use png or tiff")
     picture, notes = _fit(picture, target)
     try:
         if picture.pixels.dtype == np.uint16:
@@ -287,28 +315,28 @@ def write(path, picture, quality=None, lossless=False):
     return notes
 
 
-def _fit(picture, target):
-    """The picture as the format can hold it, and what was lost."""
-    notes = []
+def _fit(picture: Picture, target: _Format) -> tuple[Picture, list[str]]:
+    """Reduces a picture to what the format can hold; returns it with a note for each thing that was lost."""
+    notes: list[str] = []
     pixels = picture.pixels
     if pixels.dtype == np.uint16 and not target.deep:
         pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
-        notes.append(f"{target.name} holds 8 bits of each colour: the picture's 16 were rounded")
+        notes.append(f"{target.name} holds 8 bits for each colour: the picture's 16 bits were rounded")
     if picture.has_alpha and not target.alpha:
         alpha = pixels[..., -1:].astype(np.float32) / np.iinfo(pixels.dtype).max
         white = np.iinfo(pixels.dtype).max
         pixels = np.rint(pixels[..., :-1] * alpha + white * (1 - alpha)).astype(pixels.dtype)
         pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        notes.append(f"{target.name} holds no transparency: the picture was put on white")
+        notes.append(f"{target.name} holds no transparency: the picture was blended with white")
     profile = picture.icc_profile
     if profile and not target.profile:
         profile = None
-        notes.append(f"{target.name} holds no colour profile: it was left out")
+        notes.append(f"{target.name} holds no colour profile: the picture's was left out")
     return Picture(pixels, profile), notes
 
 
-def _encode(picture, target, quality, lossless):
-    options = {}
+def _encode(picture: Picture, target: _Format, quality: int | None, lossless: bool) -> bytes:
+    options: dict[str, Any] = {}
     if target.quality:
         options["quality"] = quality or target.quality
     if target.name == "WEBP":
@@ -322,7 +350,7 @@ def _encode(picture, target, quality, lossless):
     return data.getvalue()
 
 
-def _encode_deep(picture, target):
+def _encode_deep(picture: Picture, target: _Format) -> bytes:
     image = pyvips.Image.new_from_array(np.ascontiguousarray(picture.pixels))
     image = image.copy(interpretation="grey16" if picture.is_grey else "rgb16")
     if picture.icc_profile:

@@ -300,7 +300,7 @@ def _own(folder):
     """Every folder below that holds pictures is a triplet; they are named by their order: first, truth, second."""
     triplets = []
     for inner in sorted(_all_folders(folder)):
-        files = sorted((path for path in inner.iterdir() if pictures.has_name_of_picture(path)), key=_natural)
+        files = sorted((path for path in inner.iterdir() if pictures.is_picture_name(path)), key=_natural)
         count = len(files)
         if not files:
             continue

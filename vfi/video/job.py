@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from vfi import cuts as scenes
-from vfi.errors import PictureError, UsageError, VideoError, reason
+from vfi.errors import DataError, PictureError, UsageError, VideoError, reason
 from vfi.files import atomic_write, check_folder, locked, new_folder
 from vfi.video import codecs as encoding
 from vfi.video import muxing as joining
@@ -341,10 +341,12 @@ class Job:
         """What goes wrong with the target, as on a full disk, is said of it, and what is left for --resume."""
         try:
             yield
-        except (PictureError, VideoError, OSError) as error:
+        except (DataError, OSError) as error:
             self._leave()
             kept = f"; what is finished stays in {self.work} for --resume" if self.parts.done else ""
-            cause = error.__cause__ if type(error) is PictureError else error  # else the name would stand there twice
+            cause = (
+                error.__cause__ if isinstance(error, PictureError) else error
+            )  # else the name would stand there twice
             raise VideoError(f"{self.target} cannot be written: {reason(cause)}{kept}") from error
 
     def _tick(self, time):

@@ -401,7 +401,7 @@ class PictureFiles:
         self.count = len(self.files)
         self.length = self.count / self.rate
         # All are looked at before the first is worked on: what does not fit is said now, not in an hour.
-        looks = [pictures.look(file) for file in self.files]
+        looks = [pictures.probe(file) for file in self.files]
         self.width, self.height = looks[0].width, looks[0].height
         for file, look in zip(self.files, looks, strict=True):
             if (look.width, look.height) != (self.width, self.height):
@@ -420,7 +420,7 @@ class PictureFiles:
             picture = pictures.read(file)
             if (picture.pixels.shape[1], picture.pixels.shape[0]) != (self.width, self.height):
                 raise VideoError(f"{file} is {picture.size}, expected {self.width}x{self.height}")
-            pixels = pictures.as_kind(
+            pixels = pictures.convert(
                 picture, not self.layout.colour, self.layout.alpha, self.layout.dtype, picture.icc_profile
             ).pixels
             yield Frame(number / self.rate, [pixels], self.layout.bits)
@@ -434,7 +434,7 @@ def picture_files(path):
     if is_pattern(path):
         files = [file for file in folder.iterdir() if name_of(path).fullmatch(file.name)]
     else:
-        files = [file for file in folder.iterdir() if pictures.has_name_of_picture(file)]
+        files = [file for file in folder.iterdir() if pictures.is_picture_name(file)]
     if not files:
         what = f"pictures that match {path.name}" if is_pattern(path) else "pictures"
         raise VideoError(f"there are no {what} in {folder}")
