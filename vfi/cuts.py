@@ -1,26 +1,31 @@
-"""Where the scene changes, and which frames show the same as the one before.
+"""Finds where the scene changes, and which frames repeat the one before.
 
-Both look at luma alone. A cut is where frames across it are less alike than those on either side of it: fast motion is
-fast on both sides, and after a flash things look as they did before. Copies of a frame are looked past.
+Both look at luma only. A cut lies where frames across it differ more than frames on either side of it: fast motion is
+fast on both sides, and after a flash the picture is as it was before. Repeated frames are skipped.
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-LONGEST_RUN = 3  # copies of a frame, itself included, that are looked past
-CONTEXT = LONGEST_RUN  # frames on either side by which a cut is told from motion: there one is that is no copy
-THRESHOLD = 1.5  # tests/measure_scenes.py says what this finds and what it takes for a cut that is none
-THUMBNAIL = (18, 32)  # rows, columns: little enough that motion within a scene does not count for much
-NOISE = 3  # levels of 255 by which thumbnails differ for no reason of note
-UNKNOWN_MOTION = 12  # levels by which neighbours may well differ, where there are none to compare with
-STILL = 0.5  # levels by which thumbnails of copies differ at most
-COPY = 2  # levels by which no block of a copy differs from the original: what a codec does to it
+LONGEST_RUN = 3  # frames of one picture (the first and its copies) that are skipped
+CONTEXT = LONGEST_RUN  # frames on either side that tell a cut from motion: at least one of them is not a copy
+THRESHOLD = 1.5  # score of a cut; `python -m tools.measure_cuts` measures what this value finds, and what it mistakes
+THUMBNAIL = (18, 32)  # rows, columns: so few that motion within a scene changes them little
+NOISE = 3  # levels of 255: thumbnails of one scene differ by as much
+UNKNOWN_MOTION = 12  # levels of 255: assumed difference of neighbours where there are none to compare
+COPY_THUMBNAIL = 0.5  # levels of 255: thumbnails of copies differ by at most as much
+COPY = 2  # levels of 255: no block of a copy differs more from the original, in the mean, after compression
 BLOCK = 16  # pixels
 
+Luma = NDArray[np.uint8] | NDArray[np.uint16]
+Thumbnail = NDArray[np.float32]
 
-def thumbnail(luma, bits=8):
-    """(H, W), uint8 or uint16 of so many bits, to means of blocks in levels of 255; float32."""
+
+def thumbnail(luma: Luma, bits: int = 8) -> Thumbnail:
+    """Reduces luma (H, W) of so many bits to at most 18 x 32 means of blocks, in levels of 255."""
     levels = luma / np.float32(_level(bits))
     for axis, parts in enumerate(THUMBNAIL):
         size = luma.shape[axis]
@@ -31,19 +36,19 @@ def thumbnail(luma, bits=8):
     return levels
 
 
-def _level(bits):
-    """What is a level of 255 in samples of so many bits."""
+def _level(bits: int) -> float:
+    """One level of 255, in units of samples of so many bits."""
     return (2**bits - 1) / 255
 
 
-def cut_score(around):
-    """How much less alike the frames across are than those on either side, copies aside.
+def cut_score(around: Sequence[Thumbnail | None]) -> float:
+    """Scores how much more the frames across the middle differ than those on either side, copies aside.
 
     Args:
-        around: an even number of thumbnails in a row; None where there are none.
+        around: an even number of successive thumbnails; None stands for a frame before the first or after the last.
 
     Returns:
-        Above `THRESHOLD` for a cut in the middle.
+        More than `THRESHOLD` if the scene changes in the middle.
     """
     half = len(around) // 2
     lefts = _distinct(around[half - 1 :: -1])
@@ -53,29 +58,30 @@ def cut_score(around):
     return across / (NOISE + max(beside, default=UNKNOWN_MOTION))
 
 
-def cut_scores(thumbnails):
-    """`cut_score` between each and the next of all frames that there are."""
+def cut_scores(thumbnails: Iterable[Thumbnail]) -> list[float]:
+    """The `cut_score` between each frame and the next, for all frames of a video."""
     padded = [None] * CONTEXT + list(thumbnails) + [None] * CONTEXT
     width = 2 * CONTEXT + 2
     return [cut_score(padded[start : start + width]) for start in range(len(padded) - width + 1)]
 
 
-def _distinct(thumbnails):
-    """The first, and the next that is not as good as the same, if there is one."""
+def _distinct(thumbnails: Sequence[Thumbnail | None]) -> list[Thumbnail]:
+    """The first, and the next that is not a near-duplicate of it, if there is one."""
     first, *others = thumbnails
-    others = (other for other in others if other is not None and _difference(first, other) > STILL)
-    return [first, *itertools.islice(others, 1)]
+    assert first is not None  # the frames on both sides of the middle exist
+    different = (other for other in others if other is not None and _difference(first, other) > COPY_THUMBNAIL)
+    return [first, *itertools.islice(different, 1)]
 
 
-def _difference(one, two):
+def _difference(one: Thumbnail, two: Thumbnail) -> float:
     return float(np.abs(one - two).mean())
 
 
-def is_copy(one, two, bits=8):
-    """Whether two frames' luma, (H, W), is the same but for what a codec does to it."""
+def is_copy(one: Luma, two: Luma, bits: int = 8) -> bool:
+    """Whether the luma (H, W) of two frames is the same, apart from what compression changes."""
     difference = np.abs(one.astype(np.float32) - two) / np.float32(_level(bits))
     blocks = difference
     for axis in (0, 1):
         starts = np.arange(0, difference.shape[axis], BLOCK)
         blocks = np.add.reduceat(blocks, starts, axis)
-    return blocks.max() < COPY * BLOCK**2
+    return bool(blocks.max() < COPY * BLOCK**2)
