@@ -2,12 +2,12 @@
 
     python run.py
     python run.py --model lf --one images/one.png --two images/two.png --out out.png
-    python run.py --model l1 --one first.tif --two second.tif --out between.jpg --quality 90
+    python run.py --model l1 --one first.tif --two second.tif --out middle.jpg --quality 90
     python run.py --model lf --video videos/bunny.mp4 --out out.mp4
     python run.py --video in.mkv --out out.mkv --fps 60
     python run.py --video frames/%05d.png --input-fps 24 --out slow.mp4 --factor 4 --slow-motion
 
-Without options it interpolates the sample pair in images/. The path of what was written goes to standard output, all
+Without options it interpolates the sample pair in images/. The path of the result goes to standard output, everything
 else to standard error. Exit status: 0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C.
 """
 
@@ -16,17 +16,17 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports, which take seconds: no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the imports take seconds: Ctrl-C during them prints no traceback
 
 from tqdm import tqdm
 
-from vfi import cuts as scenes
-from vfi import pictures
+from vfi import cuts, pictures
 from vfi.command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
 from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
@@ -35,16 +35,17 @@ from vfi.video import timing
 from vfi.video.reader import INPUT_RATE, exact_rate, seconds
 
 IMAGES = Path(__file__).parent / "images"
-LARGE = 1280 * 720  # pixels: from here on, ordinary motion is often longer than the kernels
+LARGE = 1280 * 720  # pixels: in larger pictures, ordinary motion is often longer than the kernels reach
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (sys.argv by default); returns the exit status."""
     options = parse(argv)
     return exit_status(interpolate_video if options.video else interpolate_pair, options)
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, checked; an option that was not given is None."""
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Makes the frame halfway between two pictures, or a video with more frames.",
@@ -53,37 +54,41 @@ def parse(argv):
     add_network_options(parser)
     for name, which in (("--one", "first"), ("--two", "second")):
         parser.add_argument(
-            name, type=Path, metavar="FILE", help=f"the {which} picture (without both of them: those in images/)"
+            name, type=Path, metavar="FILE", help=f"the {which} picture (without --one and --two: the pair in images/)"
         )
     parser.add_argument(
         "--out",
         type=Path,
-        default=argparse.SUPPRESS,
         metavar="FILE",
-        help="what to write: a picture (png, jpg, bmp, webp, tiff; otherwise out.png) or a video (mp4, mov, mkv, webm, "
-        "avi, ts, gif; otherwise out.mp4), or for its frames a folder or a pattern such as frames/%%05d.png",
+        help="the file to write: a picture (png, jpg, bmp, webp, tiff; default: out.png) or a video (mp4, mov, mkv, "
+        "webm, avi, ts, gif; default: out.mp4). The frames of a video can also go into a folder, or to a pattern such "
+        "as frames/%%05d.png",
     )
     parser.add_argument(
-        "--quality", type=int, metavar="1-100", help="of jpg (otherwise 95) and lossy webp (otherwise 90)"
+        "--quality", type=int, metavar="1-100", help="quality of jpg (default: 95) and lossy webp (default: 90)"
     )
-    parser.add_argument("--lossless", action="store_true", help="for webp")
-    add_video_options(parser)
+    parser.add_argument("--lossless", action="store_true", help="write webp without loss")
+    video_only = add_video_options(parser)
     options = parser.parse_args(argv)
-    given = vars(options)
     if options.video:
         check_video_options(parser, options)
-        options.out = given.get("out", Path("out.mp4"))
+        options.out = options.out or Path("out.mp4")
         return options
-    for name, option in VIDEO_OPTIONS.items():
-        if name in given:
-            parser.error(f"{option} is for --video")
-    options.out = given.get("out", Path("out.png"))
+    for action in video_only:
+        if getattr(options, action.dest) != action.default:
+            parser.error(f"{action.option_strings[0]} is for --video")
+    check_pair_options(parser, options)
+    return options
+
+
+def check_pair_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Fills in the defaults of a pair of pictures; ends the program if options do not fit together."""
+    options.out = options.out or Path("out.png")
     if not (options.one or options.two):
         options.one, options.two = IMAGES / "one.png", IMAGES / "two.png"
     for name in ("one", "two"):
-        if not given[name]:
+        if not getattr(options, name):
             parser.error(f"--{name} is missing: the other picture of the pair")
-
     target = pictures.FORMATS.get(options.out.suffix.lower())
     if options.quality is not None and not 1 <= options.quality <= 100:
         parser.error(f"--quality {options.quality} is not between 1 and 100")
@@ -93,174 +98,159 @@ def parse(argv):
         parser.error(f"--lossless is for webp, not for {options.out}")
     if options.lossless and options.quality is not None:
         parser.error("--lossless and --quality exclude each other")
-    return options
 
 
-# What the attributes of `video.Wishes` are called here; those that are not given are not among the parsed options.
-VIDEO_OPTIONS = {
-    "factor": "--factor", "rate": "--fps", "slow_motion": "--slow-motion", "start": "--start", "end": "--end",
-    "scene_threshold": "--scene-threshold or --no-scene-detection", "duplicates": "--duplicates",
-    "deinterlace": "--no-deinterlace", "input_rate": "--input-fps", "codec": "--codec", "crf": "--crf",
-    "preset": "--preset", "pixel_format": "--pixel-format", "resume": "--resume",
-}  # fmt: skip
-
-
-def add_video_options(parser):
+def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Adds --video and what goes with it; returns the actions that are only for videos."""
     videos = parser.add_argument_group("videos")
-    no_default = {"default": argparse.SUPPRESS}
     videos.add_argument(
         "--video",
         type=Path,
         metavar="FILE",
-        help="a video, a folder of pictures, or a pattern such as frames/%%05d.png; by default its frames are doubled, "
-        "at twice the rate: length and sound stay what they are",
+        help="a video, a folder of pictures, or a pattern such as frames/%%05d.png; by default the result has twice "
+        "the frames at twice the rate, so that length and sound stay as they are",
     )
     counts = videos.add_mutually_exclusive_group()
-    counts.add_argument(
-        "--factor",
-        type=int,
-        choices=timing.FACTORS,
-        help="how many frames for each one (otherwise 2). Halfway between two frames is all that the network knows: 4 "
-        "and more come of doubling again and again",
-        **no_default,
-    )
-    counts.add_argument(
-        "--fps",
-        type=_rate,
-        dest="rate",
-        help="a rate instead, such as 60, 59.94 or 60000/1001: frames are computed at halves, quarters and eighths of "
-        "the time between two frames, so that none is off by more than a sixteenth of it",
-        **no_default,
-    )
-    videos.add_argument(
-        "--slow-motion",
-        action="store_true",
-        help="keep the rate: the video becomes longer by the factor, without sound",
-        **no_default,
-    )
-    for name, what in (("--start", "first"), ("--end", "last")):
+    cut_options = videos.add_mutually_exclusive_group()
+    return [
+        counts.add_argument(
+            "--factor",
+            type=int,
+            choices=timing.FACTORS,
+            help="how many frames for each frame of the source (default: 2). The network makes the frame halfway "
+            "between two; 4 and more come from halving again",
+        ),
+        counts.add_argument(
+            "--fps",
+            type=_rate,
+            dest="rate",
+            help="a rate instead of a factor, such as 60, 59.94 or 60000/1001: frames are computed at halves, quarters "
+            "and eighths of the time between two frames, so that none is off by more than a sixteenth of it",
+        ),
         videos.add_argument(
-            name,
-            type=_time,
-            metavar="TIME",
-            help=f"the {what} moment of the piece to take, in seconds or hh:mm:ss.mmm; pieces that follow one another "
-            "have, together, the frames of the whole",
-            **no_default,
-        )
-    cuts = videos.add_mutually_exclusive_group()
-    cuts.add_argument(
-        "--scene-threshold",
-        type=float,
-        metavar="NUMBER",
-        help="how unlike two frames must be for a cut, across which nothing is morphed and the nearer frame is shown "
-        f"(otherwise {scenes.THRESHOLD}); lower finds more",
-        **no_default,
-    )
-    cuts.add_argument(
-        "--no-scene-detection",
-        action="store_const",
-        const=None,
-        dest="scene_threshold",
-        help="take no two frames for a cut",
-        **no_default,
-    )
-    videos.add_argument(
-        "--duplicates",
-        choices=video.DUPLICATES,
-        help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and threes, "
-        "and make it even for 24 or 25 frames in 30 or 60; otherwise copies stay",
-        **no_default,
-    )
-    videos.add_argument(
-        "--no-deinterlace",
-        action="store_false",
-        dest="deinterlace",
-        help="take interlaced frames as they are, instead of making whole ones of them",
-        **no_default,
-    )
-    videos.add_argument(
-        "--input-fps",
-        type=_rate,
-        dest="input_rate",
-        metavar="FPS",
-        help=f"of a folder or pattern (otherwise {INPUT_RATE})",
-        **no_default,
-    )
-    videos.add_argument("--codec", help="FFmpeg's name of an encoder (otherwise what suits the file)", **no_default)
-    videos.add_argument(
-        "--crf",
-        type=int,
-        help="quality, lower is better (otherwise 18 for libx264, and alike for others)",
-        **no_default,
-    )
-    videos.add_argument("--preset", help="how much time the encoder takes, such as slow or fast", **no_default)
-    videos.add_argument("--pixel-format", metavar="NAME", help="FFmpeg's name, such as yuv420p10le", **no_default)
-    videos.add_argument(
-        "--resume", action="store_true", help="go on where the same command was broken off", **no_default
-    )
+            "--slow-motion",
+            action="store_true",
+            help="keep the rate: the video becomes longer by the factor, without sound",
+        ),
+        *(
+            videos.add_argument(
+                name,
+                type=_time,
+                metavar="TIME",
+                help=f"{which} of the piece to take, in seconds or hh:mm:ss.mmm; pieces that follow one another have, "
+                "together, the frames of the whole",
+            )
+            for name, which in (("--start", "start"), ("--end", "end"))
+        ),
+        cut_options.add_argument(
+            "--scene-threshold",
+            type=float,
+            metavar="NUMBER",
+            help="how much two frames must differ to be a cut, across which nothing is interpolated and the nearer "
+            f"frame is shown (default: {cuts.THRESHOLD}); lower finds more cuts",
+        ),
+        cut_options.add_argument("--no-scene-detection", action="store_true", help="find no cuts"),
+        videos.add_argument(
+            "--duplicates",
+            choices=video.DUPLICATES,
+            help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and "
+            "threes, and make it even for 24 or 25 frames in 30 or 60; keep (default): copies stay as they are",
+        ),
+        videos.add_argument(
+            "--no-deinterlace",
+            action="store_true",
+            help="take interlaced frames as they are, instead of deinterlacing them",
+        ),
+        videos.add_argument(
+            "--input-fps",
+            type=_rate,
+            dest="input_rate",
+            metavar="FPS",
+            help=f"rate of a folder or pattern of pictures (default: {INPUT_RATE})",
+        ),
+        videos.add_argument("--codec", help="FFmpeg's name of an encoder (default: one that suits the file)"),
+        videos.add_argument(
+            "--crf",
+            type=int,
+            help="quality; lower is better (default: 18 for libx264, similar quality for other encoders)",
+        ),
+        videos.add_argument("--preset", help="how much time the encoder takes, such as slow or fast"),
+        videos.add_argument("--pixel-format", metavar="NAME", help="FFmpeg's name, such as yuv420p10le"),
+        videos.add_argument("--resume", action="store_true", help="go on where the same command was interrupted"),
+    ]
 
 
-def _rate(text):
+def _rate(text: str) -> Fraction:
     try:
         rate = exact_rate(Fraction(text)).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
-        rate = 0
+        rate = Fraction(0)
     if not 0 < rate <= 10000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rate: give frames per second, such as 60 or 60000/1001")
     return rate
 
 
-def _time(text):
+def _time(text: str) -> Fraction:
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: give seconds or hh:mm:ss.mmm")
     return seconds(text)
 
 
-def check_video_options(parser, options):
-    given = vars(options)
+def check_video_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the program if the options of a video do not fit together."""
     for name in ("one", "two"):
-        if given[name]:
+        if getattr(options, name):
             parser.error(f"--{name} and --video exclude each other")
     if options.quality is not None or options.lossless:
         parser.error("--quality and --lossless are for pictures, not for --video: use --crf and --codec")
-    if "rate" in given and "slow_motion" in given:
+    if options.rate is not None and options.slow_motion:
         parser.error("--fps and --slow-motion exclude each other")
-    if "start" in given and "end" in given and options.start >= options.end:
+    if options.start is not None and options.end is not None and options.start >= options.end:
         parser.error("--start is not before --end")
-    if "crf" in given and not 0 <= options.crf <= 63:
+    if options.crf is not None and not 0 <= options.crf <= 63:
         parser.error(f"--crf {options.crf} is not between 0 and 63")
-    if given.get("scene_threshold") is not None and not options.scene_threshold > 0:
+    if options.scene_threshold is not None and not options.scene_threshold > 0:
         parser.error(f"--scene-threshold {options.scene_threshold} is not above 0")
 
 
-def interpolate_video(options):
-    wishes = {name: value for name, value in vars(options).items() if name in VIDEO_OPTIONS and name != "resume"}
+def video_options(options: argparse.Namespace) -> video.VideoOptions:
+    """The options of the command line as `VideoOptions`, which has the defaults."""
+    names = (
+        "factor", "rate", "slow_motion", "start", "end", "scene_threshold", "duplicates", "input_rate", "codec", "crf",
+        "preset", "pixel_format",
+    )  # fmt: skip
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.no_scene_detection:
+        given["scene_threshold"] = None
+    return video.VideoOptions(deinterlace=not options.no_deinterlace, **given)
 
-    def say(phrase):
+
+def interpolate_video(options: argparse.Namespace) -> None:
+    def say(phrase: str) -> None:
         with tqdm.external_write_mode(sys.stderr):  # not into a progress bar
             note(options, phrase)
 
-    job = video.Job(options.video, options.out, video.Wishes(**wishes), say)
-    network = make_interpolator(options)  # which takes seconds: after all that can be refused at once
-    recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {network.precision}"
+    job = video.Job(options.video, options.out, video_options(options), say)
+    interpolator = make_interpolator(options)  # takes seconds: first everything that can fail at once
+    recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {interpolator.precision}"
     with tqdm(unit=" frames", leave=False, disable=not shows_progress(options)) as bar:
 
-        def progress(done, expected):
-            if not bar.n:  # what an earlier run did is there already, and not counted for the speed
+        def progress(done: int, expected: int) -> None:
+            if not bar.n:  # the frames of an earlier run do not count for the speed
                 bar.initial = bar.n = done - 1
             bar.total = expected
             bar.update(done - bar.n)
 
-        job.run(network.middle, network.device, "resume" in options, recipe, progress)
+        job.run(interpolator.middle, interpolator.device, options.resume, recipe, progress)
     print(options.out)
 
 
-def interpolate_pair(options):
+def interpolate_pair(options: argparse.Namespace) -> None:
     pictures.check_target(options.out)
-    for path in (options.one, options.two):
-        if os.path.exists(options.out) and os.path.exists(path) and os.path.samefile(path, options.out):
-            raise UsageError(f"--out {options.out} is one of the inputs: it would be lost")
     paths = (options.one, options.two)
+    for path in paths:
+        if os.path.exists(options.out) and os.path.exists(path) and os.path.samefile(path, options.out):
+            raise UsageError(f"--out {options.out} is one of the inputs, which it would replace: name another file")
     originals = [pictures.read(path) for path in paths]
     if originals[0].size != originals[1].size:
         sizes = " and ".join(f"{path} is {picture.size}" for path, picture in zip(paths, originals, strict=True))
@@ -273,12 +263,11 @@ def interpolate_pair(options):
     if one.pixels.shape[0] * one.pixels.shape[1] > LARGE:
         note(
             options,
-            f"{one.size} is large: what moves by more than {2 * REACH} pixels from one picture to the other "
-            f"({REACH} to the frame between) is out of the kernels' reach",
+            f"{one.size} is large: the kernels do not reach what moves by more than {2 * REACH} pixels from one "
+            f"picture to the other ({REACH} to the frame in the middle)",
         )
-
-    between = replace(one, pixels=make_interpolator(options)(one.pixels, two.pixels))
-    for loss in pictures.write(options.out, between, options.quality, options.lossless):
+    middle = replace(one, pixels=make_interpolator(options)(one.pixels, two.pixels))
+    for loss in pictures.write(options.out, middle, options.quality, options.lossless):
         note(options, loss)
     print(options.out)
 

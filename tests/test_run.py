@@ -222,8 +222,10 @@ def test_identical_pictures_come_back_exactly(channels, dtype, save, interpolate
 @pytest.mark.parametrize(("width", "large"), [(1280, False), (1281, True)])
 def test_large_pictures_get_a_note(width, large, save, interpolate, published_file):
     one = save("one.png", 720, width)
-    note = "note: 1281x720 is large: what moves by more than 50 pixels from one picture to the other "
-    note += "(25 to the frame between) is out of the kernels' reach\n"
+    note = (
+        "note: 1281x720 is large: the kernels do not reach what moves by more than 50 pixels from one picture to the "
+    )
+    note += "other (25 to the frame in the middle)\n"
     assert interpolate(one, one, "out.png", "--weights", published_file) == (note if large else "")
     assert interpolate(one, one, "out.png", "--weights", published_file, "--quiet") == ""
 
@@ -439,7 +441,9 @@ def test_inputs_are_not_overwritten(pair, refused, tmp_path):
     one, two = pair
     os.link(one, tmp_path / "link.png")
     for out in (one, two, Path("one.png"), Path("link.png"), Path("..") / tmp_path.name / "two.png"):
-        assert "is one of the inputs: it would be lost" in refused("--one", one, "--two", two, "--out", out, status=2)
+        assert "is one of the inputs, which it would replace: name another file" in refused(
+            "--one", one, "--two", two, "--out", out, status=2
+        )
 
 
 def test_what_the_format_cannot_hold(save, refused, published_file):

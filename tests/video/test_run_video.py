@@ -62,7 +62,7 @@ def test_a_folder_at_a_rate(capfd):
     ("words", "reason"),
     [
         ("--factor 2", "--factor is for --video"),
-        ("--no-scene-detection", "--scene-threshold or --no-scene-detection is for --video"),
+        ("--no-scene-detection", "--no-scene-detection is for --video"),
         ("--video a --factor 3", "argument --factor: invalid choice: 3"),
         ("--video a --factor 2 --fps 60", "argument --fps: not allowed with argument --factor"),
         ("--video a --fps 60 --slow-motion", "--fps and --slow-motion exclude each other"),

@@ -21,7 +21,7 @@ from vfi import pictures
 from vfi.errors import DataError, PictureError, UsageError, VideoError
 from vfi.pictures import Picture
 from vfi.video import job as video
-from vfi.video.job import Wishes
+from vfi.video.job import VideoOptions
 
 ROOT = Path(__file__).parent.parent.parent
 NTSC = Fraction(24000, 1001)
@@ -42,7 +42,7 @@ def make_more():
 
     def make_more(path, target="out.mp4", between=mean, **wishes):
         notes = []
-        video.interpolate(path, target, between, wishes=Wishes(**wishes), note=notes.append)
+        video.interpolate(path, target, between, wishes=VideoOptions(**wishes), note=notes.append)
         assert not list(Path().rglob("*.partial*"))
         assert not list(Path().rglob("*.part"))
         return (Film(target) if Path(target).is_file() else None), notes
@@ -782,7 +782,7 @@ def test_an_empty_folder_that_one_is_in(folder, monkeypatch):
 def test_memory_does_not_grow_with_stills():
     """Each frame is converted here, and none is part of a pair."""
     make("in.mkv", grey([60] * 20), codec="ffv1", pixel_format="yuv420p")
-    job = video.Job("in.mkv", "out.mkv", Wishes(pixel_format="yuv444p"), note=print)
+    job = video.Job("in.mkv", "out.mkv", VideoOptions(pixel_format="yuv444p"), note=print)
     renderer = video.Renderer(job.source, job.layout, mean, "cpu")
     held = []
 
@@ -975,8 +975,8 @@ def test_what_was_broken_off_is_not_mixed_with_something_else():
     make("in.mp4", moving(50))
     broken_off("out.mp4")
     for what, arguments in {
-        "factor, encoding": {"wishes": Wishes(factor=4)},
-        "start": {"wishes": Wishes(start=Fraction(1))},
+        "factor, encoding": {"wishes": VideoOptions(factor=4)},
+        "start": {"wishes": VideoOptions(start=Fraction(1))},
         "network": {"recipe": "another"},
     }.items():
         with pytest.raises(VideoError, match=f"the unfinished run in out.mp4.partial differs in {what}: start over"):
@@ -1136,7 +1136,7 @@ def test_a_folder_that_is_in_the_way():
 def refused(message, path="in.mp4", target="out.mp4", usage=False, **wishes):
     before = sorted(Path().rglob("*"))
     with pytest.raises(DataError, match=message) as caught:
-        video.interpolate(path, target, mean, wishes=Wishes(**wishes), note=print)
+        video.interpolate(path, target, mean, wishes=VideoOptions(**wishes), note=print)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UsageError) == usage
     assert sorted(Path().rglob("*")) == before

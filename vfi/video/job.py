@@ -1,9 +1,9 @@
 """Videos with more frames: decoding, the stream of new frames, encoding.
 
     from vfi.network import Interpolator
-    from vfi.video.job import Wishes, interpolate
+    from vfi.video.job import VideoOptions, interpolate
     network = Interpolator(model="lf")
-    interpolate("in.mp4", "out.mp4", network.middle, network.device, Wishes(factor=2))
+    interpolate("in.mp4", "out.mp4", network.middle, network.device, VideoOptions(factor=2))
 
 Decoding, the network and encoding work at the same time, in streams of frames with short queues between them: memory
 does not grow with the length of the video. This file ties together what the others do:
@@ -42,7 +42,7 @@ QUEUE = 4  # frames that are decoded, or wait to be encoded, beyond the one at h
 
 
 @dataclass(frozen=True)
-class Wishes:
+class VideoOptions:
     """What is wanted of a new video.
 
     Attributes:
@@ -80,7 +80,7 @@ class Wishes:
 
 
 def interpolate(
-    path, target, between, device="cpu", wishes=Wishes(), resume=False, recipe="", note=print, progress=None,
+    path, target, between, device="cpu", wishes=VideoOptions(), resume=False, recipe="", note=print, progress=None,
     part_frames=encoding.PART_FRAMES,
 ):  # fmt: skip
     """Makes a video with more frames.
@@ -111,7 +111,7 @@ class Job:
     `interpolate` in two steps, for those to whom `between` is expensive: what can be refused is refused by the first.
     """
 
-    def __init__(self, path, target, wishes=Wishes(), note=print, part_frames=encoding.PART_FRAMES):
+    def __init__(self, path, target, wishes=VideoOptions(), note=print, part_frames=encoding.PART_FRAMES):
         path, target = Path(path), Path(target)
         if target.name in ("", ".."):
             target = Path(os.path.abspath(target))
