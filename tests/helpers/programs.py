@@ -1,0 +1,22 @@
+"""What the tests of the programs share."""
+
+from pathlib import Path
+
+import pyvips
+from PIL import ImageCms
+
+from vfi import pictures
+
+ROOT = Path(__file__).parent.parent.parent
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+P3 = pyvips.Operation.call("profile_load", "p3")
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # a grey one as far as its header goes, which is all that is looked at
+
+
+def listing(folder):
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def pixels_of(path):
+    return pictures.read(path).pixels
