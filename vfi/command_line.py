@@ -1,4 +1,4 @@
-"""What the programs here share: the options that choose the network, and errors in one line."""
+"""What the programs share: the options that choose the network, errors in one line, and the exit status."""
 
 import argparse
 import codecs
@@ -9,36 +9,39 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from vfi.errors import UserError
+from vfi.errors import UserError, reason
 from vfi.interpolator import PRECISIONS, Interpolator
 from vfi.network import PADDINGS
 from vfi.weights import MODELS
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Says the default of every option that has one: not of what is off, or not named."""
+    """Prints the default of every option that has one; flags, and options without a default, have none to print."""
 
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
-class Words(list):
-    """A list that a default is printed as in a program's help: the way one types it."""
+class Words(list[str]):
+    """A default of several words, which the help prints as they are typed."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return " ".join(self)
 
 
-def add_network_options(parser, several=False):
+def add_network_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """--model, --weights, --padding, --device, --precision and --quiet.
 
     With `several`, --model, --padding and --precision take one or more values and give lists.
     """
 
-    def default(value):
+    def default(value: str) -> dict[str, Any]:
         return {"default": Words([value]), "nargs": "+"} if several else {"default": value}
 
     parser.add_argument("--model", choices=MODELS, **default("lf"), help="l1: exact colours; lf: sharper details")
@@ -46,94 +49,98 @@ def add_network_options(parser, several=False):
         "--weights",
         default="bundled",
         metavar="bundled|published|FILE",
-        help="bundled: those in weights/; published: the authors' (downloaded once, academic use only); or a file",
+        help="bundled: our own; published: the authors' (downloaded once, academic use only); or a file",
     )
     parser.add_argument(
-        "--padding", choices=PADDINGS, **default("improved"), help="paper: 25 pixels more, as in the paper's numbers"
+        "--padding",
+        choices=PADDINGS,
+        **default("improved"),
+        help="paper: 25 more pixels on each side, as for the figures in the paper",
     )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="what to compute on")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         **default("auto"),
-        help="of the convolutions; auto: 16 bits where the device has them natively and the weights bear it",
+        help="of the convolutions; auto: 16 bits if the device computes in them natively and the weights allow it",
     )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
 
 
-def make_interpolator(options):
-    """The `Interpolator` that the options name, with a progress bar if it downloads."""
+def make_interpolator(options: argparse.Namespace) -> Interpolator:
+    """Makes the `Interpolator` that the options name; draws a progress bar while it downloads."""
     with download_progress(options) as progress:
         return Interpolator(
             options.model, options.weights, options.device, options.padding, options.precision, progress
         )
 
 
-def shows_progress(options):
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Whether to draw progress bars: on a terminal, unless --quiet was given."""
     return not options.quiet and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
-def download_progress(options):
-    """A function for (bytes so far, bytes in all or None), which draws a bar from the first byte on."""
-    from tqdm import tqdm  # here: training can do without
-
+def download_progress(options: argparse.Namespace) -> Iterator[Callable[[int, int | None], None]]:
+    """Yields a function of (bytes so far, bytes in all or None), which draws a bar from the first byte on."""
     with tqdm(
         desc="downloading",
         unit="B",
         unit_scale=True,
         leave=False,
-        delay=1e-9,  # shown at the first byte, not when there is nothing to download
+        delay=1e-9,  # seconds: the bar appears at the first byte, not if there is nothing to download
         disable=not shows_progress(options),
     ) as bar:
 
-        def progress(done, total):
+        def progress(done: int, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield progress
 
 
-def note(options, text):
-    """Something that the user should know, on standard error."""
+def note(options: argparse.Namespace, text: str) -> None:
+    """Prints something that the user should know on standard error, unless --quiet was given."""
     if not options.quiet:
-        with contextlib.suppress(OSError):  # nobody listens: no reason to end
+        with contextlib.suppress(OSError):  # a closed standard error does not end the program
             print(f"note: {text}", file=sys.stderr)
 
 
-def exit_status(program, options, too_much="pictures of this size"):
-    """Runs program(options); what a user can do wrong becomes one line on standard error.
+def exit_status(
+    program: Callable[[argparse.Namespace], None], options: argparse.Namespace, too_much: str = "pictures of this size"
+) -> int:
+    """Runs program(options) and turns every error that a user can mend into one line on standard error.
 
     Args:
-        too_much: for what the memory was too little, if it was.
+        too_much: what to name if the memory does not suffice.
 
     Returns:
-        0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C. Anything else is a bug, and raised.
+        0, 1 for bad data, 2 for bad usage, 130 after Ctrl-C. Any other exception is a bug, and is raised.
     """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the programs set it while they are imported
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # the programs set this for the time of their imports
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _ready_streams()
     try:
-        with warnings.catch_warnings(action="ignore"):  # what matters is said in a line of our own
+        with warnings.catch_warnings(action="ignore"):  # the programs say what matters in lines of their own
             program(options)
         sys.stdout.flush()
     except UserError as error:
-        return _fail(error, error.exit_status)
+        return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except (MemoryError, RuntimeError) as error:
         out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not out_of_memory and "DefaultCPUAllocator" not in str(error):  # what PyTorch raises on a CPU
+        if not out_of_memory and "DefaultCPUAllocator" not in str(error):  # PyTorch's RuntimeError on a CPU
             raise
         return _fail(f"not enough memory for {too_much}", 1)
-    except OSError as error:  # of files we speak ourselves
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror.lower()}", 1)
+    except OSError as error:  # standard output cannot be written; errors of files are UserErrors by now
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python tries again when it ends
+        return _fail(f"{error.filename or 'standard output'}: {reason(error)}", 1)
     return 0
 
 
-def _ready_streams():
-    """Makes standard output and error take whatever is printed."""
+def _ready_streams() -> None:
+    """Makes standard output and error accept any text, or nothing at all if they are closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -143,14 +150,14 @@ def _ready_streams():
             stream.reconfigure(errors=_escape.__name__)
 
 
-def _escape(error):
-    """Writes bytes of a name that are no text as \\xe9, and text that the encoding lacks as \\u20ac."""
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Writes bytes of a name that are not text as \\xe9, and characters that the encoding lacks as \\u20ac."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    escaped = codecs.backslashreplace_errors(error)[0]
+    escaped = str(codecs.backslashreplace_errors(error)[0])
     return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", escaped), error.end
 
 
-def _fail(reason, status):
-    print(f"error: {reason}", file=sys.stderr)
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
     return status
