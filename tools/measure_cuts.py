@@ -1,6 +1,6 @@
 """Measures scene detection on clips that are not part of the repository; no test of the suite.
 
-    python tests/measure_scenes.py CLIPS --pack real-1 --seed 7
+    python -m tools.measure_cuts CLIPS --pack real-1 --seed 7
 
 CLIPS has MANIFEST.tsv (columns pack, clip, frames and mad, the mean difference of neighbours) and a folder for each
 pack. Cuts are made by joining random pieces of 12 frames of different clips; neighbours that are no cut are taken from
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vfi import cuts as scenes
+from vfi import cuts as detector
 from vfi.video.reader import VideoFile
 
 CUTS, NEIGHBOURS, FLASHES, PIECE, FLASH = 100, 2000, 200, 12, 60
@@ -47,11 +47,11 @@ def main():
         for row in choice.sample(rows, 2):
             frames = luma(row)
             start = choice.randrange(len(frames) - PIECE)
-            pieces.append([scenes.thumbnail(frame) for frame in frames[start : start + PIECE]])
-        cuts.append(scenes.cut_scores(pieces[0] + pieces[1])[PIECE - 1])
+            pieces.append([detector.thumbnail(frame) for frame in frames[start : start + PIECE]])
+        cuts.append(detector.cut_scores(pieces[0] + pieces[1])[PIECE - 1])
     others = []
     for row in sorted(rows, key=lambda row: -float(row["mad"])):
-        others += scenes.cut_scores(scenes.thumbnail(frame) for frame in luma(row)[:200])
+        others += detector.cut_scores(detector.thumbnail(frame) for frame in luma(row)[:200])
         if len(others) >= NEIGHBOURS - FLASHES:
             break
     others = others[: NEIGHBOURS - FLASHES]
@@ -59,12 +59,12 @@ def main():
         if number % 10 == 0:
             frames = luma(choice.choice(rows))
         start = choice.randrange(len(frames) - PIECE)
-        piece = [scenes.thumbnail(frame) for frame in frames[start : start + PIECE]]
+        piece = [detector.thumbnail(frame) for frame in frames[start : start + PIECE]]
         flash = np.clip(frames[start + 6].astype(int) + FLASH, 0, 255).astype(np.uint8)
-        piece[6] = scenes.thumbnail(flash)
-        others += scenes.cut_scores(piece)[5:7]
-    found, wrong = np.mean(np.array(cuts) > scenes.THRESHOLD), np.mean(np.array(others) > scenes.THRESHOLD)
-    print(f"{options.pack}, seed {options.seed}, threshold {scenes.THRESHOLD}")
+        piece[6] = detector.thumbnail(flash)
+        others += detector.cut_scores(piece)[5:7]
+    found, wrong = np.mean(np.array(cuts) > detector.THRESHOLD), np.mean(np.array(others) > detector.THRESHOLD)
+    print(f"{options.pack}, seed {options.seed}, threshold {detector.THRESHOLD}")
     print(f"found {found:.1%} of {len(cuts)} cuts; took {wrong:.2%} of {len(others)} other neighbours for cuts")
 
 

@@ -16,9 +16,10 @@ import av
 import torch
 
 from vfi.interpolator import Interpolator
-from vfi.video import codecs as encoding
 from vfi.video import job as video
+from vfi.video.codecs import choose
 from vfi.video.reader import open_source
+from vfi.video.writer import Parts
 
 CLIP = Path(__file__).parent.parent / "videos" / "bunny.mp4"
 RATE = 25
@@ -59,7 +60,7 @@ def _programs(folder, size, network):
 
     interpolate(network.middle)
     source, result = open_source(path), open_source(target)
-    chosen, _ = encoding.choose(target, source, 1 / result.rate, result.rate)
+    chosen, _ = choose(target, source, 1 / result.rate, result.rate)
     written = [frame.planes for frame in result.frames()]
     pair = [
         source.layout.to_rgb([torch.from_numpy(plane).to(device) for plane in frame.planes])
@@ -74,7 +75,7 @@ def _programs(folder, size, network):
 
     def encode():
         with tempfile.TemporaryDirectory(dir=folder) as parts:
-            encoder = encoding.Parts(Path(parts), chosen)
+            encoder = Parts(Path(parts), chosen)
             for number, planes in enumerate(written):
                 encoder.write(planes, number)
             encoder.close()

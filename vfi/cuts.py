@@ -4,8 +4,11 @@ Both look at luma only. A cut lies where frames across it differ more than frame
 fast on both sides, and after a flash the picture is as it was before. Repeated frames are skipped.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +23,23 @@ COPY_THUMBNAIL = 0.5  # levels of 255: thumbnails of copies differ by at most as
 COPY = 2  # levels of 255: no block of a copy differs more from the original, in the mean, after compression
 BLOCK = 16  # pixels
 
-Luma = NDArray[np.uint8] | NDArray[np.uint16]
-Thumbnail = NDArray[np.float32]
+Thumbnail = NDArray[np.floating[Any]]
 
 
-def thumbnail(luma: Luma, bits: int = 8) -> Thumbnail:
+class Frame(Protocol):
+    """What is known of a frame here: its luma (H, W), uint8 or uint16, of so many bits."""
+
+    @property
+    def luma(self) -> NDArray[Any]: ...
+
+    @property
+    def bits(self) -> int: ...
+
+
+FrameType = TypeVar("FrameType", bound=Frame)
+
+
+def thumbnail(luma: NDArray[Any], bits: int = 8) -> Thumbnail:
     """Reduces luma (H, W) of so many bits to at most 18 x 32 means of blocks, in levels of 255."""
     levels = luma / np.float32(_level(bits))
     for axis, parts in enumerate(THUMBNAIL):
@@ -77,11 +92,37 @@ def _difference(one: Thumbnail, two: Thumbnail) -> float:
     return float(np.abs(one - two).mean())
 
 
-def is_copy(one: Luma, two: Luma, bits: int = 8) -> bool:
-    """Whether the luma (H, W) of two frames is the same, apart from what compression changes."""
-    difference = np.abs(one.astype(np.float32) - two) / np.float32(_level(bits))
+def is_copy(one: Frame, two: Frame) -> bool:
+    """Whether two frames have the same luma, apart from what compression changes."""
+    difference = np.abs(one.luma.astype(np.float32) - two.luma) / np.float32(_level(one.bits))
     blocks = difference
     for axis in (0, 1):
         starts = np.arange(0, difference.shape[axis], BLOCK)
         blocks = np.add.reduceat(blocks, starts, axis)
     return bool(blocks.max() < COPY * BLOCK**2)
+
+
+class CutFinder:
+    """Finds the cuts in a stream of frames.
+
+    Args:
+        threshold: the `cut_score` above which there is a cut; None finds none.
+    """
+
+    def __init__(self, threshold: float | None = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._thumbnails: weakref.WeakKeyDictionary[Frame, Thumbnail] = weakref.WeakKeyDictionary()
+
+    def watch(self, frames: Generator[FrameType, None, None]) -> Generator[FrameType, None, None]:
+        """Yields the frames, and measures each on the way: in the thread in which they are computed."""
+        with contextlib.closing(frames):
+            for frame in frames:
+                if self._threshold is not None:
+                    self._thumbnails[frame] = thumbnail(frame.luma, frame.bits)
+                yield frame
+
+    def is_cut(self, around: Sequence[Frame | None]) -> bool:
+        """Whether the scene changes in the middle of an even number of frames; None stands for no frame."""
+        if self._threshold is None:
+            return False
+        return cut_score([None if frame is None else self._thumbnails[frame] for frame in around]) > self._threshold

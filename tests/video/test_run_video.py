@@ -86,7 +86,7 @@ def test_bad_usage(words, reason, capfd):
 def test_bad_data_is_one_line_and_status_1(capfd):
     Path("in.mp4").write_text("nothing of the kind")
     assert run.main(["--video", "in.mp4", *NETWORK]) == 1
-    message = "error: in.mp4 is not a video, or damaged, or of a kind that is not supported\n"
+    message = "error: in.mp4 is not a video, is damaged, or its kind is not supported\n"
     assert capfd.readouterr() == ("", message)
     assert [file.name for file in Path().iterdir()] == ["in.mp4"]
 

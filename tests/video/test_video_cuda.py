@@ -11,6 +11,7 @@ from vfi.interpolator import Interpolator
 from vfi.video import job as video
 from vfi.video import timing
 from vfi.video.colour import Layout, Pixels
+from vfi.video.render import Renderer
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = [
@@ -59,9 +60,9 @@ def test_frames_of_a_video():
     frames = list(job.source.frames())
     results = []
     for device in ("cpu", "cuda"):
-        renderer = video.Renderer(job.source, job.layout, lambda one, two: (one + two) / 2, device)
+        renderer = Renderer(job.source, job.target.layout, lambda one, two: (one + two) / 2, device)
         pairs = timing.pairs(iter(frames), job.source.last)
         results.append([renderer.planes(instant) for instant in timing.multiplied(pairs, 4)])
     for one, two in zip(*results, strict=True):
-        two = two if isinstance(two, list) else two.arrays()
-        assert all(abs(plane.astype(int) - same).max() <= 1 for plane, same in zip(one, two, strict=True))
+        planes = zip(one.arrays(), two.arrays(), strict=True)
+        assert all(abs(plane.astype(int) - same).max() <= 1 for plane, same in planes)

@@ -1,1 +1,8 @@
-"""A video with more frames."""
+"""Makes a video with more frames. The data go one way, and no file knows those after it:
+
+reader.py, sequence.py   a video file, or numbered pictures, to frames (frame.py) at exact times
+timing.py                which new frames there are, and when; it asks vfi/cuts.py where the scene changes
+render.py                planes to RGB (colour.py), the network, RGB to planes
+targets.py               frames to a video file: codecs.py, writer.py (parts), muxing.py (one file); or to pictures
+job.py                   all of it at once: with background.py, decoding and encoding have threads of their own
+"""

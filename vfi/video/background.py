@@ -1,86 +1,71 @@
-"""Work beside the work: a generator that runs ahead, and a function that runs behind, each in a thread of its own.
+"""Work in the background: a generator that is computed ahead, and a function whose calls are done later.
 
-Queues are short, so that memory stays what it is however long the video.
+Each has one thread, and holds only a few items: memory does not grow with the length of the video.
 """
 
-import queue
-import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-_END = object()
+T = TypeVar("T")
+_END: Any = object()
 
 
-def ahead(items, depth):
-    """Yields what `items` yields, of which up to `depth` are made before they are asked for."""
-    waiting = queue.Queue(depth)
-    stopped = threading.Event()
+def prefetch(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
+    """Yields what a generator yields, of which up to `depth` items are computed ahead, in a thread.
 
-    def put(item):
-        while not stopped.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-                break
-            except queue.Full:
-                continue
-
-    def work():
+    An exception of the generator is raised here, after the items before it. The generator is closed in the end,
+    however this one ends.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, _END) for _ in range(depth))
         try:
-            for item in items:
-                put((item, None))
-                if stopped.is_set():
-                    break
-        except BaseException as error:
-            put((_END, error))
-        else:
-            put((_END, None))
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, items, _END))
+                yield item
         finally:
-            items.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = waiting.get()
-            if error:
-                raise error
-            if item is _END:
-                return
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+            for future in waiting:
+                future.cancel()
+            thread.submit(items.close).result()
 
 
-class Behind:
-    """A context in which `put` has `work` called with its arguments, in that order, up to `depth` calls later.
+class WriteBehind:
+    """A context in which `put` has `work` called with its arguments, in this order, in a thread.
 
-    What a call raises is raised by the next `put`, or at the end of the context, where all that was put is done.
+    Up to `depth` calls wait; then `put` waits, too. What a call raises is raised by a later `put`, or at the end of the
+    context, where all calls are done; after an error, `work` is not called again.
     """
 
-    def __init__(self, work, depth):
+    def __init__(self, work: Callable[..., None], depth: int) -> None:
         self._work = work
-        self._waiting = queue.Queue(depth)
-        self._error = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._depth = depth
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._failed = False
 
-    def _run(self):
-        while (item := self._waiting.get()) is not _END:
-            if self._error is None:
-                try:
-                    self._work(*item)
-                except BaseException as error:
-                    self._error = error
+    def _call(self, *arguments: Any) -> None:
+        if self._failed:
+            return
+        try:
+            self._work(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
 
-    def put(self, *item):
-        if self._error:
-            raise self._error
-        self._waiting.put(item)
+    def put(self, *arguments: Any) -> None:
+        self._waiting.append(self._thread.submit(self._call, *arguments))
+        while len(self._waiting) > self._depth or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
 
-    def __enter__(self):
-        self._thread.start()
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
-        self._waiting.put(_END)
-        self._thread.join()
-        if self._error and kind is None:
-            raise self._error
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            for future in self._waiting:
+                future.result()

@@ -1,4 +1,4 @@
-"""The planes of a decoded video to RGB and back.
+"""Converts the planes of a decoded video to RGB and back.
 
 Written here, not left to FFmpeg's swscale, for three things that it does not promise: floating-point numbers in
 between, so that 8 to 16 bits come back as they were; the exact matrix and range of either side; and chroma that is
@@ -7,10 +7,13 @@ for bit, so that between originals and new frames nothing flickers.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from av import VideoFormat, VideoFrame
+from numpy.typing import NDArray
+from torch import Tensor
 
 # Shares of red and blue in luma, by H.273's number for a matrix. What is missing here (YCgCo, constant luminance,
 # ICtCp) is treated as BT.709: the network sees other colours, but both ways are the same.
@@ -49,13 +52,13 @@ class Layout:
     model: str
     bits: int
     alpha: bool = False
-    chroma: tuple = (1, 1)
+    chroma: tuple[int, int] = (1, 1)
     full: bool = False
     matrix: int = BT709
-    centred: tuple = (False, True)
+    centred: tuple[bool, bool] = (False, True)
 
     @property
-    def format(self):
+    def format(self) -> str:
         """FFmpeg's name for it."""
         depth = f"{self.bits}le" if self.bits > 8 else ""
         if self.model == "yuv":
@@ -63,18 +66,18 @@ class Layout:
         return f"gray{depth}" if self.model == "grey" else f"gbr{'a' * self.alpha}p{depth}"
 
     @property
-    def dtype(self):
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
         return np.uint8 if self.bits == 8 else np.uint16
 
-    def plane_sizes(self, height, width):
+    def plane_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """(height, width) of each plane of a frame."""
         across, down = self.chroma
         chroma = (-(-height // down), -(-width // across))
         colours = {"yuv": [(height, width), chroma, chroma], "grey": [(height, width)], "rgb": [(height, width)] * 3}
         return colours[self.model] + [(height, width)] * self.alpha
 
-    def to_rgb(self, planes):
-        """Tensors (H, W) to one of (1, 3, H', W'), with alpha 4; float32, range [0, 1], but where they lie outside it.
+    def to_rgb(self, planes: list[Tensor]) -> Tensor:
+        """Tensors (H, W) to (1, 3, H', W'), or 4 channels with alpha; float32, range [0, 1], in some videos beyond.
 
         H' and W' are H and W rounded up to whole samples of chroma.
         """
@@ -98,7 +101,7 @@ class Layout:
         green = (grey - kr * red - kb * blue) / (1 - kr - kb)
         return torch.cat([red, green, blue, *alpha], dim=1)
 
-    def from_rgb(self, frames, height, width):
+    def from_rgb(self, frames: Tensor, height: int, width: int) -> list[Tensor]:
         """The inverse of `to_rgb`: tensors (H, W), uint8 or uint16, rounded."""
         red, green, blue = frames[:, :3].split(1, dim=1)
         white = 2**self.bits - 1
@@ -109,7 +112,7 @@ class Layout:
             grey = kr * red + (1 - kr - kb) * green + kb * blue
             planes = [grey * self._luma_span + self._black]
             if self.model == "yuv":
-                chroma = (blue - grey) / (2 * (1 - kb)), (red - grey) / (2 * (1 - kr))
+                chroma = [(blue - grey) / (2 * (1 - kb)), (red - grey) / (2 * (1 - kr))]
                 across, down = self.chroma
                 whole = -(-height // down) * down, -(-width // across) * across
                 chroma = [self._reduce(_extend(plane, *whole)) for plane in chroma]
@@ -123,31 +126,31 @@ class Layout:
         ]
 
     @property
-    def _step(self):
+    def _step(self) -> int:
         return 2 ** (self.bits - 8)
 
     @property
-    def _black(self):
+    def _black(self) -> int:
         return 0 if self.full else 16 * self._step
 
     @property
-    def _luma_span(self):
+    def _luma_span(self) -> int:
         return 2**self.bits - 1 if self.full else 219 * self._step
 
     @property
-    def _chroma_zero(self):
+    def _chroma_zero(self) -> int:
         return 128 * self._step
 
     @property
-    def _chroma_span(self):
+    def _chroma_span(self) -> int:
         return 2**self.bits - 1 if self.full else 224 * self._step
 
-    def _enlarge(self, plane):
+    def _enlarge(self, plane: Tensor) -> Tensor:
         for dim, times, centred in zip((3, 2), self.chroma, self.centred, strict=True):
             plane = _double(plane, dim, centred) if times == 2 else plane.repeat_interleave(times, dim)
         return plane
 
-    def _reduce(self, plane):
+    def _reduce(self, plane: Tensor) -> Tensor:
         for dim, times, centred in zip((3, 2), self.chroma, self.centred, strict=True):
             plane = _halve(plane, dim, centred) if times == 2 else plane.unflatten(dim, (-1, times)).mean(dim + 1)
         return plane
@@ -155,27 +158,30 @@ class Layout:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels as pictures.py has them, as one plane (H, W) or (H, W, C): the `Layout` of frames that are pictures."""
+    """The layout of frames that are pictures: pixels as in pictures.py, as one plane (H, W) or (H, W, C).
+
+    It has the same methods as `Layout`.
+    """
 
     colour: bool
     alpha: bool
     deep: bool
 
     @property
-    def bits(self):
+    def bits(self) -> int:
         return 16 if self.deep else 8
 
     @property
-    def dtype(self):
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
         return np.uint16 if self.deep else np.uint8
 
-    def to_rgb(self, planes):
+    def to_rgb(self, planes: list[Tensor]) -> Tensor:
         (pixels,) = planes
         pixels = pixels.to(torch.float32) / (2**self.bits - 1)
         frames = pixels.reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
         return frames if self.colour else torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1)
 
-    def from_rgb(self, frames, height, width):
+    def from_rgb(self, frames: Tensor, height: int, width: int) -> list[Tensor]:
         channels = [frames[:, :3] if self.colour else frames[:, 1:2]]
         if self.alpha:
             channels.append(frames[:, 3:] if frames.shape[1] == 4 else torch.ones_like(frames[:, :1]))
@@ -185,7 +191,7 @@ class Pixels:
         return [pixels if self.colour or self.alpha else pixels[..., 0]]
 
 
-def _extend(plane, height, width):
+def _extend(plane: Tensor, height: int, width: int) -> Tensor:
     """Replicates the right and bottom edges up to a size, or crops to it."""
     right, bottom = width - plane.shape[3], height - plane.shape[2]
     if right < 0 or bottom < 0:
@@ -195,7 +201,7 @@ def _extend(plane, height, width):
     return plane
 
 
-def _double(plane, dim, centred):
+def _double(plane: Tensor, dim: int, centred: bool) -> Tensor:
     """Twice as many samples along a dimension, by linear interpolation; the edges are replicated."""
     last = plane.shape[dim] - 1
     after = torch.cat([plane.narrow(dim, 1, last), plane.narrow(dim, last, 1)], dim)
@@ -207,8 +213,8 @@ def _double(plane, dim, centred):
     return torch.stack(pair, dim + 1).flatten(dim, dim + 1)
 
 
-def _halve(plane, dim, centred):
-    """The inverse of `_double`, exact on what that made; a low-pass filter on all else."""
+def _halve(plane: Tensor, dim: int, centred: bool) -> Tensor:
+    """The inverse of `_double`: exact on its results, a low-pass filter on anything else."""
     first, second = plane.unflatten(dim, (-1, 2)).unbind(dim + 1)
     if not centred:
         return first
@@ -218,7 +224,7 @@ def _halve(plane, dim, centred):
     return 0.75 * (first + second) - 0.25 * (before + after)
 
 
-def layout_of(format_name, tags=Tags(), size=(0, 0)):
+def layout_of(format_name: str, tags: Tags = Tags(), size: tuple[int, int] = (0, 0)) -> Layout:
     """The `Layout` that holds a pixel format of FFmpeg's without loss.
 
     Args:
@@ -242,34 +248,38 @@ def layout_of(format_name, tags=Tags(), size=(0, 0)):
         matrix = BT709 if max(size) >= 1280 or min(size) > 576 else BT601
     if alpha and chroma not in ((1, 1), (2, 1), (2, 2)):
         chroma = (1, 1)
-    # Where chroma lies is not among what PyAV tells: MPEG's place, or that which goes with JPEG's range or BT.2020.
+    # PyAV does not tell where chroma lies: assume MPEG's place, or the place that goes with JPEG's range or BT.2020.
     centred = (full and chroma == (2, 2), full or matrix not in (9, 10))
     return Layout("yuv", bits, alpha, chroma, full, matrix, centred)
 
 
-def planes_of(frame, layout):
-    """The planes of PyAV's frame as arrays (H, W) of their own, in a layout that `layout_of` gave for its format."""
+def planes_of(frame: VideoFrame, layout: Layout) -> list[NDArray[Any]]:
+    """Copies the planes of PyAV's frame to arrays (H, W), in the layout that `layout_of` gives for its format."""
     if frame.format.name.replace("yuvj", "yuv") != layout.format:
         frame = frame.reformat(format=layout.format)
     sizes = layout.plane_sizes(frame.height, frame.width)
     planes = []
     for plane, (height, width) in zip(frame.planes, sizes, strict=True):
-        lines = np.frombuffer(plane, layout.dtype).reshape(plane.height, -1)
-        planes.append(lines[:height, :width].copy())
+        planes.append(_lines(plane, layout)[:height, :width].copy())
     return planes
 
 
-def frame_of(planes, layout, format_name):
-    """The inverse of `planes_of`: PyAV's frame of a pixel format for which `layout_of` gave the layout."""
+def frame_of(planes: list[NDArray[Any]], layout: Layout, format_name: str) -> VideoFrame:
+    """The inverse of `planes_of`: PyAV's frame of a pixel format for which `layout_of` gives the layout."""
     height, width = planes[0].shape
     frame = VideoFrame(width, height, layout.format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        lines = np.frombuffer(plane, layout.dtype).reshape(plane.height, -1)
+        lines = _lines(plane, layout)
         lines[:, : samples.shape[1]] = samples
-        lines[:, samples.shape[1] :] = 0  # beyond the edge libx264 reads, too: it is to make the same of the same
+        lines[:, samples.shape[1] :] = 0  # libx264 reads these, too: equal frames must give equal packets
     return frame if format_name == layout.format else frame.reformat(format=format_name)
 
 
-def turned(layout):
-    """The layout of planes whose rows and columns were exchanged."""
+def _lines(plane: Any, layout: Layout) -> NDArray[Any]:
+    """The memory of PyAV's plane as lines of samples, with the padding at their ends."""
+    return np.frombuffer(plane, layout.dtype).reshape(plane.height, -1)
+
+
+def turned(layout: Layout) -> Layout:
+    """The layout of planes after their rows and columns are exchanged."""
     return replace(layout, chroma=layout.chroma[::-1], centred=layout.centred[::-1])

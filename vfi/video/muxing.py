@@ -1,25 +1,30 @@
-"""The parts of a new video and what the source has besides pictures, to one file.
+"""Joins the parts of a new video, and everything else that the source holds, into one file.
 
-Sound, subtitles, cover pictures and attachments are copied packet by packet where the container takes them; sound and
-subtitles that it does not take are encoded anew as what it takes.
+Sound, subtitles, cover pictures and attachments are copied packet by packet if the container accepts them; otherwise
+sound and subtitles are transcoded to a codec that it accepts.
 """
 
 import contextlib
 import heapq
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 
 from vfi.errors import UsageError, VideoError, reason
 from vfi.files import atomic_write
-from vfi.video.reader import VideoFile, is_cover
+from vfi.video.codecs import Container, Encoding
+from vfi.video.reader import Source, VideoFile, is_cover
+from vfi.video.writer import Parts
 
-# Facts about the source's container or encoder that are not true of the new file.
+# Metadata of the source that are not true of the new file: facts about its container or encoder
 NOT_COPIED = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "alpha_mode"}
-# What MP4's ordinary metadata have a place for; anything else there needs QuickTime's keys.
+# Names that MP4's ordinary metadata have a place for; other names need QuickTime's keys.
 ORDINARY = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time",
@@ -28,19 +33,19 @@ ORDINARY = {
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
 FASTEST_TIMECODE = 255  # frames per second: MP4 counts them in a byte
 HEVC = ("libx265", "hevc_nvenc")
-PRECISION = Fraction(1, 50000)  # seconds: of where the video begins on the clock of the sound
-SLACK = 10  # seconds by which packets of one time may lie apart in a file
+PRECISION = Fraction(1, 50000)  # seconds: how exactly the start of the video is placed on the clock of the sound
+SLACK = 10  # seconds by which packets of the same time may lie apart in a file
 
 
 @dataclass(frozen=True)
 class Span:
-    """The piece of the source that the new video is of, on the source's own clock, in seconds.
+    """The piece of the source that is in the new video, on the source's own clock, in seconds.
 
     Attributes:
-        start, end: None for all there is.
-        shift: what is added to the source's times, after stretching.
+        start, end: of the piece; None for the start and the end of the source.
+        shift: added to the source's times, after stretching.
         stretch: how many times as slow the new video is.
-        shown: when its first frame is shown.
+        shown: when the first frame of the new video is shown.
     """
 
     start: Fraction | None
@@ -49,15 +54,16 @@ class Span:
     stretch: int
     shown: Fraction
 
-    def moved(self, time):
+    def moved(self, time: Fraction) -> Fraction:
+        """A time of the source on the clock of the new video."""
         return time * self.stretch + self.shift
 
 
-def check(source, encoding, span, sound=True):
-    """Finds out early whether `join` will do; returns what it will have to leave out or change, as phrases.
+def check(source: Source, encoding: Encoding, span: Span, sound: bool = True) -> list[str]:
+    """Finds out early whether `join` will succeed; returns a note for each thing that it will leave out or change.
 
     Raises:
-        UsageError: the container does not take the video.
+        UsageError: the container does not accept the video.
     """
     with _opened(source) as container:
         out = av.open(io.BytesIO(), "w", format=encoding.container.name, metadata_errors="surrogateescape")
@@ -65,24 +71,32 @@ def check(source, encoding, span, sound=True):
             _, _, notes = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
         except av.FFmpegError as error:
-            raise UsageError(f"{encoding.container.name} does not take {encoding.codec}: {reason(error)}") from error
+            raise UsageError(f"{encoding.container.name} does not accept {encoding.codec}: {reason(error)}") from error
         finally:
-            with contextlib.suppress(av.FFmpegError):  # some complain that there is nothing in it
+            with contextlib.suppress(av.FFmpegError):  # some containers refuse to be empty
                 out.close()
     return notes
 
 
-def join(target, source, encoding, parts, end, span, sound=True, beside=None):
+def join(
+    target: Path,
+    source: Source,
+    encoding: Encoding,
+    parts: Parts,
+    end: int,
+    span: Span,
+    sound: bool = True,
+    beside: Path | None = None,
+) -> None:
     """Writes the file, whole or not at all.
 
     Args:
-        parts: `Parts`.
         end: when the last frame is no longer shown, in ticks of the encoding's time base.
-        sound: whether to take the source's.
-        beside: what the file is called until it is whole; see `atomic_write`.
+        sound: whether to take the source's sound.
+        beside: the name of the file until it is whole; see `atomic_write`.
 
     Raises:
-        VideoError: the disk or the container refuses; says why, not what.
+        VideoError: the file cannot be written; the message says why, and does not name the file.
     """
     try:
         with (
@@ -92,32 +106,36 @@ def join(target, source, encoding, parts, end, span, sound=True, beside=None):
         ):
             video, others, _ = _lay_out(out, container, source, encoding, span, sound)
             out.start_encoding()
-            pictures = _placed(parts.packets(end), video, encoding.time_base, _shown(encoding, span))
-            for packet in _by_time(pictures, _other_packets(container, source, others, span)):
+            frames = _placed(parts.packets(end), video, encoding.time_base, _shown(encoding, span))
+            for packet in _by_time(frames, _other_packets(container, source, others, span)):
                 out.mux(packet)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(reason(error)) from error
 
 
-def _opened(source):
+def _opened(source: Source) -> Any:
+    """The source's container; None for pictures, which have none."""
     return source.open() if isinstance(source, VideoFile) else contextlib.nullcontext()
 
 
-def _lay_out(out, container, source, encoding, span, sound):
+def _lay_out(
+    out: Any, container: Any, source: Source, encoding: Encoding, span: Span, sound: bool
+) -> tuple[Any, dict[int, "_Carried"], list[str]]:
     """Gives an output its streams and metadata.
 
     Returns:
-        The stream of the video; {index of a stream of the source: `_Copied`, `_Heard` or `_Read`}; and what had to be
-        left out or changed, as phrases.
+        The stream of the video; {index of a stream of the source: what carries it over}; and a note for each thing that
+        is left out or changed.
     """
-    notes, others = [], {}
+    notes: list[str] = []
+    others: dict[int, _Carried] = {}
     if encoding.container.name == "avi":
-        out.container_options["avoid_negative_ts"] = (
-            "disabled"  # it would move the video, too, to where no frame can be
-        )
+        # Shifting would move the video, too, to times at which AVI cannot have a frame.
+        out.container_options["avoid_negative_ts"] = "disabled"
     video = _video_stream(out, encoding, _shown(encoding, span))
     if container is None:
         return video, others, notes
+    assert isinstance(source, VideoFile)  # only files have containers
     meant = source.stream_of(container)
     video.metadata.update(_metadata(meant))
     if encoding.rate > FASTEST_TIMECODE:
@@ -131,7 +149,7 @@ def _lay_out(out, container, source, encoding, span, sound):
         if stream is meant:
             continue
         if stream.type == "data" and (container.chapters() or "timecode" in {**meant.metadata, **stream.metadata}):
-            continue  # MP4 has chapters and time codes in tracks, which the new file gets anew
+            continue  # tracks of chapters and time codes, which MP4 has, are written anew
         if stream.type == "audio" and not sound:
             left_out.append(_name(stream))
             continue
@@ -150,27 +168,28 @@ def _lay_out(out, container, source, encoding, span, sound):
     return video, others, notes
 
 
-def _video_stream(out, encoding, shown):
-    """A stream that looks as if an encoder of its own stood behind it: parts have the packets."""
+def _video_stream(out: Any, encoding: Encoding, shown: Fraction) -> Any:
+    """Adds a stream with the settings of an encoder, for the packets of the parts."""
     try:
         video = out.add_stream(encoding.codec, rate=encoding.rate)
     except ValueError as error:
-        raise UsageError(f"{encoding.container.name} does not take {encoding.codec}") from error
+        raise UsageError(f"{encoding.container.name} does not accept {encoding.codec}") from error
     encoding.configure(video.codec_context)
     if encoding.container.name in ("mp4", "mov") and video.codec_context.name in HEVC:
-        video.codec_context.codec_tag = "hvc1"  # Apple's players know no other
+        video.codec_context.codec_tag = "hvc1"  # the only tag that Apple's players accept
     video.time_base = encoding.time_base
-    if shown % encoding.time_base:  # sound may begin a fraction of a frame earlier
+    if shown % encoding.time_base:  # sound may begin a fraction of a frame before the video
         video.time_base /= math.ceil(encoding.time_base / PRECISION)
     return video
 
 
-def _shown(encoding, span):
-    """When the first frame is shown; AVI only has whole frames, and would show the first one twice."""
+def _shown(encoding: Encoding, span: Span) -> Fraction:
+    """When the first frame is shown; at a whole frame in AVI, which would otherwise show the first frame twice."""
     return span.shown - (span.shown % encoding.time_base if encoding.container.name == "avi" else 0)
 
 
-def _metadata(of):
+def _metadata(of: Any) -> dict[str, str]:
+    """The metadata of a container or stream that are also true of the new file."""
     known = {name.lower(): name for name in of.metadata}
     return {
         known[name]: of.metadata[known[name]]
@@ -179,13 +198,13 @@ def _metadata(of):
     }
 
 
-def _name(stream):
+def _name(stream: Any) -> str:
     kind = {"audio": "sound", "subtitle": "subtitles", "video": "a second video"}.get(stream.type, stream.type)
     codec = stream.codec_context.name if stream.codec_context else None
     return f"track {stream.index} ({kind}{', ' + codec if codec else ''})"
 
 
-def _chapters(container, span):
+def _chapters(container: Any, span: Span) -> list[dict[str, Any]]:
     """Chapters on the clock of the new video."""
     kept = []
     for chapter in container.chapters():
@@ -199,29 +218,29 @@ def _chapters(container, span):
     return kept
 
 
-def _stream_for(out, stream, kind, source):
-    """What carries a stream of the source over, or None, and what is to be said of it."""
+def _stream_for(out: Any, stream: Any, kind: Container, source: VideoFile) -> tuple["_Carried | None", str | None]:
+    """What carries a stream of the source over (or None), and a note (or None)."""
     if stream.type == "video" and not is_cover(stream):
         return None, None
     if stream.type not in ("audio", "subtitle", "video", "attachment"):
         return None, None
-    if _takes(kind, stream, source):
+    if _accepts(kind, stream, source):
         return _Copied(out.add_stream_from_template(stream, opaque=True)), None
-    refused = f"{kind.name} does not take {_name(stream)}"
+    refused = f"{kind.name} does not accept {_name(stream)}"
     if stream.type == "audio" and kind.audio and stream.codec_context:
-        return _Heard(out, stream, kind.audio), f"{refused}: encoded anew as {kind.audio}"
+        return _TranscodedAudio(out, stream, kind.audio), f"{refused}: transcoded to {kind.audio}"
     if stream.type == "subtitle" and kind.subtitles and _is_text(stream):
-        return _Read(out, stream, kind.subtitles), f"{refused}: encoded anew as {kind.subtitles}"
+        return _TranscodedSubtitles(out, stream, kind.subtitles), f"{refused}: transcoded to {kind.subtitles}"
     return None, f"{refused}: left out"
 
 
-def _takes(kind, stream, source):
-    """Whether a container takes a stream as it is: some say so and refuse it later, so it is tried."""
+def _accepts(kind: Container, stream: Any, source: VideoFile) -> bool:
+    """Whether a container accepts a stream as it is. This is tried, because some containers refuse it only later."""
     try:
         with source.open() as again, av.open(io.BytesIO(), "w", format=kind.name) as out:
             new = out.add_stream_from_template(stream, opaque=True)
             out.start_encoding()
-            if stream.type == "audio":  # some refuse it only when all is written
+            if stream.type == "audio":  # some containers refuse it only with the first packet
                 for packet in again.demux(again.streams[stream.index]):
                     if packet.size:
                         packet.stream = new
@@ -232,78 +251,86 @@ def _takes(kind, stream, source):
     return True
 
 
-def _is_text(stream):
+def _is_text(stream: Any) -> bool:
     return stream.codec_context is not None and stream.codec_context.name in SUBTITLE_TEXT
 
 
 class _Carried:
-    """How a stream of the source gets into the new file: `packets` gives the new packets for one of the source's.
+    """Carries a stream of the source over into the new file.
 
     Attributes:
         out: the new stream.
-        reached: the time of decoding of its last packet.
+        reached: the time of decoding of its last packet, in its time base.
     """
 
-    reached = -math.inf
+    out: Any
+    reached: float = -math.inf
+
+    def packets(self, packet: Any) -> list[Any]:
+        """The new packets for a packet of the source, or for None at the end."""
+        raise NotImplementedError
 
 
 class _Copied(_Carried):
-    """A stream whose packets are taken as they are."""
+    """A stream whose packets are copied."""
 
-    def __init__(self, out):
+    def __init__(self, out: Any) -> None:
         self.out = out
 
-    def packets(self, packet):
-        """The new packets for one of the source's, or for None at the end."""
+    def packets(self, packet: Any) -> list[Any]:
         if packet is None or (packet.stream.codec_context.name == "mov_text" and bytes(packet) == b"\0\0"):
-            return []  # such a packet is a pause between subtitles, which the new container makes anew
+            return []  # such a packet is a pause between subtitles, which the new container writes itself
         return [packet]
 
 
-class _Heard(_Carried):
-    """Sound that is encoded anew."""
+class _TranscodedAudio(_Carried):
+    """Sound that is transcoded."""
 
-    def __init__(self, out, stream, codec):
+    def __init__(self, out: Any, stream: Any, codec: str) -> None:
         self.source = stream
         most = 2 if codec == "libmp3lame" else 8
-        heard = stream.codec_context
-        layout = heard.layout.name.replace("(side)", "") if heard.channels <= most else "stereo"
-        layout = layout if _knows_layout(codec, layout) else "stereo"
-        rates = av.codec.Codec(codec, "w").audio_rates or [heard.sample_rate]
-        rate = min(rates, key=lambda rate: (rate < heard.sample_rate, abs(rate - heard.sample_rate)))
+        decoder = stream.codec_context
+        layout = decoder.layout.name.replace("(side)", "") if decoder.channels <= most else "stereo"
+        layout = layout if _supports_layout(codec, layout) else "stereo"
+        rates = av.codec.Codec(codec, "w").audio_rates or [decoder.sample_rate]
+        rate = min(rates, key=lambda rate: (rate < decoder.sample_rate, abs(rate - decoder.sample_rate)))
         self.out = out.add_stream(codec, rate=rate, layout=layout)
         self.out.bit_rate = 96000 * len(av.AudioLayout(layout).channels)
-        self._resampler, self._heard = None, None
+        self._resampler: Any = None
+        self._form: tuple[str, str, int] | None = None  # of the sound that the resampler takes
 
-    def packets(self, packet):
+    def packets(self, packet: Any) -> list[Any]:
         try:
             frames = self.source.decode(packet)
         except av.FFmpegError:
             return []
-        made = [new for frame in frames for even in self._even(frame) for new in self.out.encode(even)]
+        made = [new for frame in frames for even in self._resample(frame) for new in self.out.encode(even)]
         if packet is None:
             made += [new for even in self._rest() for new in self.out.encode(even)]
             made += self.out.encode(None)
         return made
 
-    def _even(self, frame):
-        """Frames as the encoder wants them; in transport streams the kind of sound may change."""
-        heard = (frame.format.name, frame.layout.name, frame.sample_rate)
-        rest = self._rest() if heard != self._heard else []
+    def _resample(self, frame: Any) -> list[Any]:
+        """Frames in the encoder's form; in transport streams the form of the sound may change."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        rest = self._rest() if form != self._form else []
         if self._resampler is None:
             encoder = self.out.codec_context
-            form = (encoder.format, encoder.layout, encoder.sample_rate, encoder.frame_size or None)
-            self._resampler, self._heard = av.AudioResampler(*form), heard
+            self._resampler = av.AudioResampler(
+                encoder.format, encoder.layout, encoder.sample_rate, encoder.frame_size or None
+            )
+            self._form = form
         return rest + self._resampler.resample(frame)
 
-    def _rest(self):
+    def _rest(self) -> list[Any]:
+        """The samples that the resampler still holds."""
         resampler, self._resampler = self._resampler, None
         return resampler.resample(None) if resampler else []
 
 
-def _knows_layout(codec, layout):
-    encoder = av.CodecContext.create(codec, "w")
-    kind = av.codec.Codec(codec, "w")
+def _supports_layout(codec: str, layout: str) -> bool:
+    encoder: Any = av.CodecContext.create(codec, "w")
+    kind: Any = av.codec.Codec(codec, "w")
     encoder.format, encoder.layout = kind.audio_formats[0], layout
     encoder.sample_rate = (kind.audio_rates or [48000])[0]
     encoder.time_base = Fraction(1, encoder.sample_rate)
@@ -314,17 +341,17 @@ def _knows_layout(codec, layout):
     return True
 
 
-class _Read(_Carried):
-    """Subtitles of text that are encoded anew."""
+class _TranscodedSubtitles(_Carried):
+    """Text subtitles that are transcoded."""
 
-    def __init__(self, out, stream, codec):
+    def __init__(self, out: Any, stream: Any, codec: str) -> None:
         self.source = stream
         self.out = out.add_stream(codec)
-        stream.codec_context.open(strict=False)  # only then has it a header
+        stream.codec_context.open(strict=False)  # it has a header only from then on
         self.out.codec_context.subtitle_header = stream.codec_context.subtitle_header
         self.out.codec_context.time_base = Fraction(1, 1000)
 
-    def packets(self, packet):
+    def packets(self, packet: Any) -> list[Any]:
         if packet is None:
             return []
         try:
@@ -340,8 +367,8 @@ class _Read(_Carried):
         return [new]
 
 
-def _placed(packets, video, time_base, shown):
-    """Packets of the video, in its stream and moved to its place in time."""
+def _placed(packets: Iterator[Any], video: Any, time_base: Fraction, shown: Fraction) -> Iterator[Any]:
+    """Packets of the video, in its stream, moved to when it is shown."""
     parts = time_base / video.time_base
     for packet in packets:
         packet.pts, packet.dts = (int(time * parts + shown / video.time_base) for time in (packet.pts, packet.dts))
@@ -350,8 +377,8 @@ def _placed(packets, video, time_base, shown):
         yield packet
 
 
-def _other_packets(container, source, others, span):
-    """Packets of all that is not the video, of the span alone, on the clock of the new video."""
+def _other_packets(container: Any, source: Source, others: dict[int, _Carried], span: Span) -> Iterator[Any]:
+    """Packets of the other streams, within the span, on the clock of the new video."""
     if not others:
         return
     for stream in container.streams:
@@ -372,13 +399,13 @@ def _other_packets(container, source, others, span):
                     continue
             yield from _moved(others[packet.stream.index], packet, span)
     except av.FFmpegError:
-        pass  # the file is damaged here: there is no more
+        pass  # the file is damaged from here on
     for other in others.values():
         yield from _moved(other, None, span)
 
 
-def _is_within(packet, time, span):
-    """Whether a packet belongs to the span; subtitles that began before it do as long as they are shown in it."""
+def _is_within(packet: Any, time: Fraction, span: Span) -> bool:
+    """Whether a packet belongs to the span; subtitles that begin before it and are shown in it are cut to it."""
     if packet.stream.type == "video":
         return True
     if packet.stream.type == "subtitle" and span.start is not None and time < span.start and packet.duration:
@@ -390,7 +417,8 @@ def _is_within(packet, time, span):
     return (span.start is None or time >= span.start) and (span.end is None or time < span.end)
 
 
-def _moved(other, packet, span):
+def _moved(other: _Carried, packet: Any, span: Span) -> Iterator[Any]:
+    """The new packets for a packet of another stream, on the clock of the new video."""
     for new in other.packets(packet):
         base = new.time_base
         for name in ("pts", "dts"):
@@ -401,16 +429,16 @@ def _moved(other, packet, span):
         new.stream = other.out
         if new.dts is not None:
             if new.dts < other.reached:
-                continue  # as in transport streams that were put together: no container takes it
+                continue  # occurs in joined transport streams; no container accepts it
             other.reached = new.dts
         yield new
 
 
-def _by_time(one, two):
-    """Both streams of packets as one, by the time of decoding: what a container wants to be given."""
+def _by_time(one: Iterator[Any], two: Iterator[Any]) -> Iterator[Any]:
+    """Merges two streams of packets by the time of decoding, as containers require."""
 
-    def timed(packets):
-        time = 0
+    def timed(packets: Iterator[Any]) -> Iterator[tuple[Fraction, Any]]:
+        time = Fraction(0)
         for packet in packets:
             given = packet.dts if packet.dts is not None else packet.pts
             time = time if given is None else given * packet.time_base

@@ -1,68 +1,41 @@
-"""Videos as streams of frames: a file that FFmpeg reads, a folder of pictures, or a pattern of their names.
+"""Reads videos as streams of frames: files by FFmpeg; folders and patterns of pictures are in sequence.py.
 
-`open_source` gives one of two classes that look alike. Frames come upright, deinterlaced, at exact times, with the
-planes that the decoder made; a damaged file gives what there is, and counts what is lost.
+Frames come upright, deinterlaced, at exact times, with the planes that the decoder made. A damaged file gives the
+frames that can be decoded, and counts those that are lost.
 """
 
 import contextlib
-import re
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from numpy.typing import NDArray
 
-from vfi import cuts as scenes
-from vfi import pictures
 from vfi.errors import UsageError, VideoError, reason
-from vfi.files import natural
-from vfi.video.colour import Pixels, Tags, layout_of, planes_of, turned
+from vfi.video.colour import Layout, Tags, layout_of, planes_of, turned
+from vfi.video.frame import Frame
+from vfi.video.sequence import PictureFiles, is_pattern
+from vfi.video.timing import exact_rate, look_back, seconds
 
-INPUT_RATE = Fraction(25)  # of pictures, where nothing else is said
-# Before the first frame that is wanted: what filters, scene detection and cadences look back at.
-SEEK_MARGIN = 2  # seconds, at least
-SEEK_MARGIN_FRAMES = 32
-USEFUL = 0.9  # share of frames that have a time of their own, below which times are not believed
-
-
-@dataclass(eq=False)
-class Frame:
-    """A frame at `time` (a Fraction, in seconds from the first frame), as the decoder's planes, of so many bits."""
-
-    time: Fraction
-    planes: list
-    bits: int
-
-    @cached_property
-    def luma(self):
-        """(H, W), uint8 or uint16: what is compared of frames."""
-        plane = self.planes[0]
-        return plane if plane.ndim == 2 else plane[..., 1 if plane.shape[2] > 2 else 0]  # green, or grey
-
-    @cached_property
-    def thumbnail(self):
-        return scenes.thumbnail(self.luma, self.bits)
-
-    def is_copy_of(self, other):
-        return scenes.is_copy(other.luma, self.luma, self.bits)
-
-    def same_as(self, other):
-        pairs = zip(self.planes, other.planes, strict=True)
-        return self is other or all(np.array_equal(one, two) for one, two in pairs)
+INPUT_RATE = Fraction(25)  # frames per second of pictures, unless the user says otherwise
+USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
 
 
-def open_source(path, input_rate=None, deinterlace=True):
-    """What is at a path: a `VideoFile`, or `PictureFiles` if it is a folder or a pattern such as frames/%05d.png.
+def open_source(path: str | Path, input_rate: Fraction | None = None, deinterlace: bool = True) -> "Source":
+    """Opens a video file, or a folder or pattern (such as frames/%05d.png) of pictures.
 
     Args:
         input_rate: frames per second of pictures.
-        deinterlace: whether to make whole frames of interlaced ones.
+        deinterlace: whether to deinterlace interlaced frames.
 
     Raises:
-        VideoError, PictureError: there is nothing, or nothing that can be read.
-        UsageError: an input rate for what has its own.
+        VideoError, PictureError: the source does not exist, or cannot be read.
+        UsageError: an input rate for a file, which has its own.
     """
     path = Path(path)
     if path.is_dir() or is_pattern(path):
@@ -72,82 +45,71 @@ def open_source(path, input_rate=None, deinterlace=True):
     return VideoFile(path, deinterlace)
 
 
-_PATTERN = re.compile(r"(.*?)%0?(\d*)d(.*)", re.DOTALL)
-
-
-def is_pattern(path):
-    """Whether a path stands for numbered files, as frames/%05d.png does."""
-    path = Path(path)
-    return _PATTERN.fullmatch(path.name) is not None and not path.is_file()
-
-
-def name_of(pattern):
-    """What matches the names of a pattern's files."""
-    before, digits, after = _PATTERN.fullmatch(pattern.name).groups()
-    return re.compile(f"{re.escape(before)}\\d{{{digits or 1},}}{re.escape(after)}")
-
-
-def numbered(name, number):
-    """The name of a pattern's file of this number."""
-    before, digits, after = _PATTERN.fullmatch(name).groups()
-    return f"{before}{number:0{digits or 1}}{after}"
-
-
-# --- Files that FFmpeg reads --------------------------------------------------------------------------------------
-
-
 class VideoFile:
     """A video file.
 
     Attributes:
-        path, width, height: upright.
-        files: all that it is read from.
+        path: of the file.
+        files: all files that it is read from.
+        deinterlace: whether interlaced frames are deinterlaced.
         layout, tags: of the planes; see colour.py.
+        width, height: in pixels, upright.
         rate: frames per second, exactly; None if it varies.
-        count: of frames; as the file announces them, even if it breaks off.
-        last: for how long the last frame is shown, in seconds.
-        length: from the first frame to the end of the last, in seconds.
-        origin: the time of the first frame on the file's own clock, on which its sound and subtitles are.
+        count: number of frames; as the file announces them, even if it breaks off.
+        last: seconds for which the last frame is shown.
+        length: seconds from the first frame to the end of the last.
+        origin: seconds at the first frame on the file's own clock, on which its sound and subtitles are.
         start: the earliest time on that clock.
-        time_base: a unit of which every frame's time is a whole multiple.
+        time_base: a unit, in seconds, of which the time of every frame is a whole multiple.
         aspect: of a sample, or None.
-        light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures, what there is of it.
-        interlaced: whether the first frame is, or any so far.
-        lost: how many frames could not be decoded, so far.
+        light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures; empty if there are none.
+        interlaced: whether a frame so far is interlaced.
+        lost: how many frames could not be decoded so far.
+
+    Raises:
+        VideoError: the file cannot be read, or has no frame that can be decoded.
     """
 
     icc_profile = None
 
-    def __init__(self, path, deinterlace=True):
+    def __init__(self, path: str | Path, deinterlace: bool = True) -> None:
         self.path = Path(path)
         self.files = [self.path]
         self.deinterlace = deinterlace
-        self._size = None
+        self._size: tuple[int, int] | None = None  # width, height as stored; known from the first frame on
+        self.interlaced = False
         with self.open() as container:
-            stream = self.stream_of(container)
-            self._scan(container, stream)
+            self._clock = _read_clock(self.path, container, self.stream_of(container))
+        clock = self._clock
+        self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
+        self.origin, self.start, self.time_base, self.lost = clock.origin, clock.start, clock.time_base, clock.lost
         with self.open() as container:
             stream = self.stream_of(container)
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise VideoError(f"{path} has no frame that can be decoded")
-            self._describe(first, stream)
+            self._size = (first.width, first.height)
+            self.interlaced |= deinterlace and stream.codec_context.field_order in (2, 3)
+            self._form = _read_form(first, stream)
+        form = self._form
+        self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
+        self.width, self.height = form.size
 
-    def open(self):
-        """The container, from its beginning; to be closed."""
+    def open(self) -> Any:
+        """Opens PyAV's container, at its beginning; the caller closes it."""
         if not self.path.exists():
             raise VideoError(f"{self.path} cannot be read: no such file or directory")
         if self.path.is_file() and not self.path.stat().st_size:
             raise VideoError(f"{self.path} is empty")
-        try:  # bytes that are no UTF-8 are passed on as they are
+        try:  # bytes in the metadata that are not UTF-8 are kept as they are
             return av.open(str(self.path), metadata_errors="surrogateescape")
         except (av.InvalidDataError, av.EOFError) as error:
-            raise VideoError(f"{self.path} is not a video, or damaged, or of a kind that is not supported") from error
+            raise VideoError(f"{self.path} is not a video, is damaged, or its kind is not supported") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path} cannot be read: {reason(error)}") from error
 
-    def stream_of(self, container):
-        """The video that is meant: the first that is no cover picture."""
+    def stream_of(self, container: Any) -> Any:
+        """The stream to interpolate: the first video that is not a cover picture."""
         streams = [stream for stream in container.streams.video if not is_cover(stream)]
         if not streams:
             raise VideoError(f"{self.path} has no video in it")
@@ -156,78 +118,14 @@ class VideoFile:
         streams[0].thread_type = "AUTO"
         return streams[0]
 
-    def _scan(self, container, stream):
-        """All times, by reading packets without decoding them: whether the rate is constant is in no header."""
-        for other in container.streams:
-            if other is not stream:
-                other.discard = av.stream.Discard.all
-        times, unseen, latest = [], 0, (0, 0)
-        self.lost, self.interlaced = 0, False
-        with contextlib.suppress(av.FFmpegError):
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
-                    times.append(packet.pts)
-                    latest = max(latest, (packet.pts or 0, packet.duration or 0))  # time and duration of the last
-                else:
-                    unseen += packet.dts is not None  # the last packet is no packet
-        if not times:
-            raise VideoError(f"{self.path} has no frames")
-        base = stream.time_base
-        self.start = Fraction(container.start_time or 0, av.time_base)
-        rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
-        # A raw stream has none. Where but some are twice there, the second frame of such a time is not shown.
-        if None in times or len(set(times)) < USEFUL * len(times):
-            known = [time for time in times if time is not None]
-            self.origin = min(known) * base if known else Fraction(0)
-            self._numbered = True
-            self.rate = rates[0] if rates else INPUT_RATE
-        else:
-            times = sorted(set(times))
-            if container.format.name == "avi" and len(times) > 1:
-                # Times are numbers; one that is missing is an empty packet, which says: the same frame again. Before
-                # the first frame it is there for sound that begins earlier; that frame comes with a wrong number.
-                times[0] = max(times[0], times[1] - 1)
-                unseen = times[0]
-                self.lost = len(times) - (times[-1] - times[0] + 1)  # those are not lost
-                self.rate = rates[0]
-            else:
-                self.rate = self._constant_rate(times, base, rates)
-            self.origin = times[0] * base
-            self._numbered = False
-        announced = max(0, stream.frames - unseen)
-        if self.rate:
-            if (tag := stream.metadata.get("DURATION")) and not self._numbered:  # Matroska's, of this stream alone
-                with contextlib.suppress(ValueError):  # it may be anything
-                    announced = max(announced, round((seconds(tag) - self.origin) * self.rate))
-            self.time_base = 1 / self.rate
-            self.last = 1 / self.rate
-        else:
-            self.time_base = base
-            self.last = (latest[1] or times[-1] - times[-2]) * base
-        self.count = max(len(times), announced)
-        self.length = self.count / self.rate if self.rate else (times[-1] - times[0]) * base + self.last
-
-    @staticmethod
-    def _constant_rate(times, base, rates):
-        """The rate at which all times are whole multiples, to a unit of their base; None if there is none."""
-        if len(times) == 1:
-            return rates[0] if rates else INPUT_RATE
-        offsets = np.array(times) - times[0]
-        measured = exact_rate((len(times) - 1) / (int(offsets[-1]) * base))
-        for rate in [*rates, measured]:
-            steps = np.arange(len(times)) / float(rate * base)
-            if np.abs(offsets - steps).max() <= min(1, 0.5 / float(rate * base)) + 1e-6 * len(times):
-                return rate
-        return None
-
-    def _packets(self, container, stream):
-        """Packets up to the end, or to where the file is damaged; then None, at which a decoder gives what is left."""
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Packets up to the end, or to where the file is damaged; then None, at which a decoder returns the rest."""
         with contextlib.suppress(av.FFmpegError):
             yield from (packet for packet in container.demux(stream) if packet.size)
         yield None
 
-    def _decoded(self, container, stream):
-        """PyAV's frames; what cannot be decoded is left out."""
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """PyAV's frames; frames that cannot be decoded are left out."""
         graph, given = None, 0
         for packet in self._packets(container, stream):
             try:
@@ -241,7 +139,7 @@ class VideoFile:
                         f"{frame.height} after {given} frames: cut it there"
                     )
                 given += 1
-                frame.time_base = frame.time_base or stream.time_base  # at the end it has none
+                frame.time_base = frame.time_base or stream.time_base  # the last frames have none
                 self.interlaced |= frame.interlaced_frame
                 if frame.interlaced_frame and self.deinterlace and graph is None:
                     graph = _deinterlacer(stream)
@@ -249,7 +147,8 @@ class VideoFile:
         if graph:
             yield from self._through(graph, None)
 
-    def _through(self, graph, frame):
+    def _through(self, graph: Any, frame: Any) -> Iterator[Any]:
+        """What a filter returns for a frame, or for the end of the video (None)."""
         try:
             graph.vpush(frame)
             while True:
@@ -259,63 +158,32 @@ class VideoFile:
         except av.FFmpegError as error:
             raise VideoError(f"{self.path} cannot be deinterlaced: {reason(error)}") from error
 
-    def _describe(self, first, stream):
-        self.interlaced |= self.deinterlace and stream.codec_context.field_order in (2, 3)
-        self._size = (first.width, first.height)
-        self.tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range)
-        self._stored = layout_of(first.format.name, self.tags, self._size)
-        self.aspect = stream.sample_aspect_ratio or None
-        self.light = {}
-        for name, kind in (("mastering", "MASTERING_DISPLAY_METADATA"), ("content", "CONTENT_LIGHT_LEVEL")):
-            if av.sidedata.sidedata.Type[kind] in first.side_data:
-                self.light[name] = bytes(first.side_data[kind])
-        self._matrix = None
-        if av.sidedata.sidedata.Type.DISPLAYMATRIX in first.side_data:
-            self._matrix = np.frombuffer(bytes(first.side_data["DISPLAYMATRIX"]), np.int32)[[0, 1, 3, 4]]
-        self.layout, (self.width, self.height) = self._stored, self._size
-        if self._is_turned:
-            if self._stored.chroma == (4, 1):  # lying on its side it has no name
-                self._stored = layout_of("yuv444p", self.tags, self._size)
-            self.layout, (self.height, self.width) = turned(self._stored), self._size
-            self.aspect = 1 / self.aspect if self.aspect else None
-
-    @property
-    def _is_turned(self):
-        return self._matrix is not None and abs(self._matrix[1]) > abs(self._matrix[0])
-
-    def _upright(self, plane):
-        """A plane as the display matrix wants it seen: phones store what their sensor gives."""
-        if self._matrix is None:
-            return plane
-        right, down = self._matrix[[2, 1]] if self._is_turned else self._matrix[[0, 3]]
-        plane = plane.T if self._is_turned else plane
-        return np.ascontiguousarray(plane[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
-
-    def frames(self, start=Fraction(0)):
+    def frames(self, start: Fraction = Fraction(0)) -> Generator[Frame, None, None]:
         """Yields each `Frame` from shortly before `start` (in seconds from the first frame) to the end.
 
-        Where the rate is constant and a frame is lost, the one before it is held, so that sound stays in time.
+        Where the rate is constant and a frame is lost, the frame before it is repeated, so that sound stays in time.
         """
-        margin = _margin(self.rate)
-        if start > margin and not self._numbered:
+        margin = look_back(self.rate)
+        if start > margin and not self._clock.is_numbered:
             with self.open() as container:
                 stream = self.stream_of(container)
                 wanted = self.origin + start - margin
                 container.seek(int(wanted / stream.time_base), stream=stream)
                 frames = self._timed(container, stream)
                 first = next(frames, None)
-                if first is not None and first.time <= start - margin / 2:  # else the index is wrong
+                if first is not None and first.time <= start - margin / 2:  # otherwise the index is wrong
                     yield first
                     yield from frames
                     return
         with self.open() as container:
             yield from self._timed(container, self.stream_of(container), from_first=True)
 
-    def _timed(self, container, stream, from_first=False):
-        frame, given, fill = None, 0, from_first
+    def _timed(self, container: Any, stream: Any, from_first: bool = False) -> Iterator[Frame]:
+        frame: Frame | None = None
+        given, fill = 0, from_first
         for decoded in self._decoded(container, stream):
-            planes = [self._upright(plane) for plane in planes_of(decoded, self._stored)]
-            if self._numbered or decoded.pts is None:
+            planes = [self._form.upright(plane) for plane in planes_of(decoded, self._form.stored)]
+            if self._clock.is_numbered or decoded.pts is None:
                 time = given * self.last
             else:
                 time = decoded.pts * decoded.time_base - self.origin
@@ -339,38 +207,205 @@ class VideoFile:
             self.lost += max(0, self.count - given)
 
 
-def _margin(rate):
-    return max(SEEK_MARGIN, SEEK_MARGIN_FRAMES / rate) if rate else SEEK_MARGIN
+Source = VideoFile | PictureFiles
 
 
-def exact_rate(rate):
-    """A rate as the fraction that is meant: containers round 24000/1001 to what fits their fields."""
-    rate = Fraction(rate)
-    for exact in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
-        if abs(rate - exact) < rate * Fraction(1, 500_000):
-            return exact
-    return rate
+# --- What a file says about its times, before anything is decoded ---
 
 
-def seconds(text):
-    """hh:mm:ss.fff, mm:ss.fff or seconds, as a Fraction."""
-    total = Fraction(0)
-    for part in text.split(":"):
-        total = 60 * total + Fraction(part)
-    return total
+@dataclass(frozen=True)
+class _Clock:
+    """When the frames of a file are shown; the attributes that `VideoFile` has, too, are described there.
+
+    Attributes:
+        is_numbered: whether frames have no usable times: then they are numbered.
+        lost: how many frames only seem to be lost (0 or less).
+    """
+
+    rate: Fraction | None
+    count: int
+    last: Fraction
+    length: Fraction
+    origin: Fraction
+    start: Fraction
+    time_base: Fraction
+    is_numbered: bool
+    lost: int
 
 
-def is_cover(stream):
+@dataclass(frozen=True)
+class _Times:
+    """What the packets of a video say.
+
+    Attributes:
+        times: of the packets with a frame that is shown, in the stream's time base; None where a packet has none.
+        unseen: how many packets have no frame that is shown.
+        last: for how long the frame with the largest time is shown.
+    """
+
+    times: list[int | None]
+    unseen: int
+    last: int
+
+
+def _read_times(path: Path, container: Any, stream: Any) -> _Times:
+    """Reads the packets of a video without decoding them: no header says whether the rate is constant."""
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    times, unseen, latest = [], 0, (0, 0)
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
+                times.append(packet.pts)
+                latest = max(latest, (packet.pts or 0, packet.duration or 0))
+            else:
+                unseen += packet.dts is not None  # the final flush packet carries no data
+    if not times:
+        raise VideoError(f"{path} has no frames")
+    return _Times(times, unseen, latest[1])
+
+
+def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
+    read = _read_times(path, container, stream)
+    base = stream.time_base
+    rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
+    known = sorted({time for time in read.times if time is not None})
+    unseen, lost = read.unseen, 0
+    rate: Fraction | None
+    # A raw stream has no times. If only a few times repeat, the second frame of such a time is not shown.
+    is_numbered = None in read.times or len(known) < USEFUL * len(read.times)
+    if is_numbered:
+        rate = rates[0] if rates else INPUT_RATE
+        origin = known[0] * base if known else Fraction(0)
+        count = len(read.times)
+    else:
+        if container.format.name == "avi" and len(known) > 1:
+            known, unseen, lost = _times_of_avi(known)
+            rate = rates[0]
+        else:
+            rate = _constant_rate(known, base, rates)
+        origin = known[0] * base
+        count = len(known)
+    announced = max(0, stream.frames - unseen)
+    if rate and not is_numbered:
+        announced = max(announced, _announced_by_matroska(stream, origin, rate))
+    count = max(count, announced)
+    if rate:
+        last = time_base = 1 / rate
+        length = count / rate
+    else:
+        last = (read.last or known[-1] - known[-2]) * base
+        time_base = base
+        length = (known[-1] - known[0]) * base + last
+    start = Fraction(container.start_time or 0, av.time_base)
+    return _Clock(rate, count, last, length, origin, start, time_base, is_numbered, lost)
+
+
+def _times_of_avi(times: list[int]) -> tuple[list[int], int, int]:
+    """Times, unseen packets and lost frames of an AVI.
+
+    Its times are numbers of frames. A number that is missing is an empty packet, which repeats the frame before. Before
+    the first frame such packets stand for sound that begins earlier; that frame comes with a wrong number.
+    """
+    times[0] = max(times[0], times[1] - 1)
+    return times, times[0], len(times) - (times[-1] - times[0] + 1)  # repeated frames are not lost
+
+
+def _constant_rate(times: list[int], base: Fraction, rates: list[Fraction]) -> Fraction | None:
+    """The rate at which all times are whole multiples, to one unit of their base; None if there is no such rate."""
+    if len(times) == 1:
+        return rates[0] if rates else INPUT_RATE
+    offsets = np.array(times) - times[0]
+    measured = exact_rate((len(times) - 1) / (int(offsets[-1]) * base))
+    for rate in [*rates, measured]:
+        steps = np.arange(len(times)) / float(rate * base)
+        if np.abs(offsets - steps).max() <= min(1, 0.5 / float(rate * base)) + 1e-6 * len(times):
+            return rate
+    return None
+
+
+def _announced_by_matroska(stream: Any, origin: Fraction, rate: Fraction) -> int:
+    """The number of frames by the tag that Matroska has for the duration of a stream; 0 without one."""
+    with contextlib.suppress(ValueError):  # the tag may hold anything
+        if tag := stream.metadata.get("DURATION"):
+            return round((seconds(tag) - origin) * rate)
+    return 0
+
+
+# --- What the first frame says about all frames ---
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The form of the frames: as the decoder stores them, and upright.
+
+    Attributes:
+        size: (width, height), upright.
+        tags, aspect, light: see `VideoFile`.
+        stored: layout of the decoder's planes.
+        layout: of the upright planes.
+        matrix: the display matrix's four numbers of rotation and mirroring, or None.
+    """
+
+    size: tuple[int, int]
+    tags: Tags
+    stored: Layout
+    layout: Layout
+    aspect: Fraction | None
+    light: dict[str, bytes]
+    matrix: NDArray[np.int32] | None
+
+    @property
+    def is_turned(self) -> bool:
+        return _is_turned(self.matrix)
+
+    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A plane as the display matrix turns it: phones store frames as their sensor gives them."""
+        if self.matrix is None:
+            return plane
+        right, down = self.matrix[[2, 1]] if self.is_turned else self.matrix[[0, 3]]
+        plane = plane.T if self.is_turned else plane
+        return np.ascontiguousarray(plane[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+
+def _is_turned(matrix: NDArray[np.int32] | None) -> bool:
+    """Whether a display matrix exchanges width and height."""
+    return matrix is not None and bool(abs(matrix[1]) > abs(matrix[0]))
+
+
+def _read_form(first: Any, stream: Any) -> _Form:
+    size = (first.width, first.height)
+    tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range)
+    stored = layout_of(first.format.name, tags, size)
+    aspect = stream.sample_aspect_ratio or None
+    light = {
+        name: bytes(first.side_data[kind])
+        for name, kind in (("mastering", "MASTERING_DISPLAY_METADATA"), ("content", "CONTENT_LIGHT_LEVEL"))
+        if SideData[kind] in first.side_data
+    }
+    matrix = None
+    if SideData.DISPLAYMATRIX in first.side_data:
+        matrix = np.frombuffer(bytes(first.side_data["DISPLAYMATRIX"]), np.int32)[[0, 1, 3, 4]]
+    if not _is_turned(matrix):
+        return _Form(size, tags, stored, stored, aspect, light, matrix)
+    if stored.chroma == (4, 1):  # FFmpeg has no name for this subsampling turned on its side
+        stored = layout_of("yuv444p", tags, size)
+    return _Form(size[::-1], tags, stored, turned(stored), 1 / aspect if aspect else None, light, matrix)
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture of the cover, as music and some videos have."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _is_hidden(packet, stream):
-    """VP8 has frames that are only referred to, in packets of their own."""
+def _is_hidden(packet: Any, stream: Any) -> bool:
+    """Whether a packet is a frame of VP8 that is never shown, only referred to."""
     return stream.codec_context.name.startswith(("vp8", "libvpx")) and not bytes(packet)[0] & 0x10
 
 
-def _deinterlacer(stream):
-    """FFmpeg's bwdif: a whole frame for each one that is marked as interlaced."""
+def _deinterlacer(stream: Any) -> Any:
+    """FFmpeg's filter bwdif: a whole frame for each frame that is marked as interlaced."""
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(template=stream),
@@ -378,64 +413,3 @@ def _deinterlacer(stream):
         graph.add("buffersink"),
     ).configure()
     return graph
-
-
-# --- Pictures -----------------------------------------------------------------------------------------------------
-
-
-class PictureFiles:
-    """A folder of pictures, or those of a pattern, as a video; attributes as those of `VideoFile`."""
-
-    deinterlace = interlaced = False
-    aspect = None
-    tags = Tags(1, 1, 1, 2)  # BT.709, as pictures without a colour profile are best taken for
-    origin = start = Fraction(0)
-    lost = 0
-
-    def __init__(self, path, rate):
-        self.path = Path(path)
-        self.rate = Fraction(rate)
-        self.light = {}
-        self.time_base = self.last = 1 / self.rate
-        self.files = picture_files(self.path)
-        self.count = len(self.files)
-        self.length = self.count / self.rate
-        # All are looked at before the first is worked on: what does not fit is said now, not in an hour.
-        looks = [pictures.probe(file) for file in self.files]
-        self.width, self.height = looks[0].width, looks[0].height
-        for file, look in zip(self.files, looks, strict=True):
-            if (look.width, look.height) != (self.width, self.height):
-                raise VideoError(
-                    f"{file} is {look.width}x{look.height}, {self.files[0]} is {self.width}x{self.height}: all frames "
-                    "must have one size"
-                )
-        kind = [any(getattr(look, name) for look in looks) for name in ("is_colour", "has_alpha", "is_deep")]
-        self.layout = Pixels(*kind)
-        self.icc_profile = pictures.read(self.files[0]).icc_profile
-
-    def frames(self, start=Fraction(0)):
-        """Yields each `Frame` from shortly before `start` to the end."""
-        first = max(0, int((start - _margin(self.rate)) * self.rate))
-        for number, file in enumerate(self.files[first:], first):
-            picture = pictures.read(file)
-            if (picture.pixels.shape[1], picture.pixels.shape[0]) != (self.width, self.height):
-                raise VideoError(f"{file} is {picture.size}, expected {self.width}x{self.height}")
-            pixels = pictures.convert(
-                picture, not self.layout.colour, self.layout.alpha, self.layout.dtype, picture.icc_profile
-            ).pixels
-            yield Frame(number / self.rate, [pixels], self.layout.bits)
-
-
-def picture_files(path):
-    """The files of a folder or pattern, in the order in which people count: 2 before 10."""
-    folder = path.parent if is_pattern(path) else path
-    if not folder.is_dir():
-        raise VideoError(f"there is no folder {folder}")
-    if is_pattern(path):
-        files = [file for file in folder.iterdir() if name_of(path).fullmatch(file.name)]
-    else:
-        files = [file for file in folder.iterdir() if pictures.is_picture_name(file)]
-    if not files:
-        what = f"pictures that match {path.name}" if is_pattern(path) else "pictures"
-        raise VideoError(f"there are no {what} in {folder}")
-    return sorted(files, key=lambda file: natural(file.name.lower()))
