@@ -9,12 +9,12 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from tqdm import tqdm
 
+import vfi
 from vfi.errors import UserError, reason
 from vfi.interpolator import PRECISIONS, Interpolator
 from vfi.network import PADDINGS
@@ -28,43 +28,35 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
-class Words(list[str]):
-    """A default of several words, which the help prints as they are typed."""
-
-    def __str__(self) -> str:
-        return " ".join(self)
-
-
 def add_network_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """--model, --weights, --padding, --device, --precision and --quiet.
+    """Adds --model, --weights, --padding, --device, --precision and --quiet.
 
-    With `several`, --model, --padding and --precision take one or more values and give lists.
+    With `several`, --model, --padding and --precision take one or more values and give lists, or None.
     """
 
-    def default(value: str) -> dict[str, Any]:
-        return {"default": Words([value]), "nargs": "+"} if several else {"default": value}
+    def add(name: str, default: str, text: str, choices: Iterable[str]) -> None:
+        if several:
+            parser.add_argument(name, nargs="+", choices=choices, help=f"{text} (default: {default})")
+        else:
+            parser.add_argument(name, default=default, choices=choices, help=text)
 
-    parser.add_argument("--model", choices=MODELS, **default("lf"), help="l1: exact colours; lf: sharper details")
+    add("--model", "lf", "l1: exact colours; lf: sharper details", MODELS)
     parser.add_argument(
         "--weights",
         default="bundled",
         metavar="bundled|published|FILE",
         help="bundled: our own; published: the authors' (downloaded once, academic use only); or a file",
     )
-    parser.add_argument(
-        "--padding",
-        choices=PADDINGS,
-        **default("improved"),
-        help="paper: 25 more pixels on each side, as for the figures in the paper",
-    )
+    add("--padding", "improved", "paper: 25 more pixels on each side, as for the figures in the paper", PADDINGS)
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute")
-    parser.add_argument(
+    add(
         "--precision",
-        choices=PRECISIONS,
-        **default("auto"),
-        help="of the convolutions; auto: 16 bits if the device computes in them natively and the weights allow it",
+        "auto",
+        "of the convolutions; auto: 16 bits if the device computes in them natively and the weights allow it",
+        PRECISIONS,
     )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {vfi.__version__}")
 
 
 def make_interpolator(options: argparse.Namespace) -> Interpolator:

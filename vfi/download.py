@@ -5,25 +5,31 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 BLOCK = 2**18  # bytes
 TIMEOUT = 30  # seconds without a byte
 
-FAILURES = (OSError, http.client.HTTPException)  # what `fetch` raises; `why` says it in a few words
+FAILURES = (OSError, http.client.HTTPException)  # the exceptions of `fetch`; `why` describes them
 
 
-def fetch(address, path, progress=None, largest=None):
-    """Fetches `address` into the file `path`, after what is there already, of an earlier try.
+def fetch(
+    address: str,
+    path: str | os.PathLike[str],
+    progress: Callable[[int, int | None], None] | None = None,
+    largest: int | None = None,
+) -> None:
+    """Downloads `address` into the file `path`; goes on after the bytes of an earlier try, if the file exists.
 
-    A connection that breaks is made anew for as long as that brings more. Whether a server has changed the file in
-    between cannot be seen here: what comes has to be checked by what it is.
+    A broken connection is opened again as long as this brings more bytes. Whether the server has changed the file
+    meanwhile is not seen here: the caller has to check the content.
 
     Args:
         progress: called with (bytes so far, bytes in all or None).
-        largest: bytes from which on it is refused.
+        largest: number of bytes above which the download is refused.
 
     Raises:
-        OSError, http.client.HTTPException: see `why`. What has come stays in `path`.
+        OSError, http.client.HTTPException: see `why`. The bytes that have come stay in `path`.
     """
     while True:
         before = _size(path)
@@ -34,17 +40,23 @@ def fetch(address, path, progress=None, largest=None):
                 raise
 
 
-def why(error):
-    """What a failure of `fetch` says, in the words that matter to a user."""
+def why(error: BaseException) -> str:
+    """Describes an exception of `fetch` for the user, in one line."""
     cause = getattr(error, "reason", error)
     return " ".join(str(getattr(cause, "strerror", None) or cause).split()) or type(error).__name__
 
 
-def _size(path):
+def _size(path: str | os.PathLike[str]) -> int:
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def _fetch(address, path, done, progress, largest):
+def _fetch(
+    address: str,
+    path: str | os.PathLike[str],
+    done: int,
+    progress: Callable[[int, int | None], None] | None,
+    largest: int | None,
+) -> None:
     request = urllib.request.Request(address, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -52,13 +64,13 @@ def _fetch(address, path, done, progress, largest):
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         if error.headers.get("Content-Range") == f"bytes */{done}":
-            return  # all of it is there
+            return  # the file is complete
         os.truncate(path, 0)
         response = urllib.request.urlopen(address, timeout=TIMEOUT)
     with response:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             if not re.match(rf"bytes {done}-", response.headers.get("Content-Range", "")):
-                raise OSError("the server sent another part than it was asked for")
+                raise OSError("the server sent another part of the file than was asked for")
         else:
             done = 0
         size = None if response.length is None else done + response.length
@@ -67,8 +79,8 @@ def _fetch(address, path, done, progress, largest):
             while block := response.read(BLOCK):
                 done += len(block)
                 if largest and done > largest:
-                    file.truncate(0)  # no use in going on with that
-                    raise OSError(f"more than the {largest} bytes that it may have")
+                    file.truncate(0)  # a later try must not go on with it
+                    raise OSError(f"the download has more than {largest} bytes")
                 file.write(block)
                 if progress:
                     progress(done, size)

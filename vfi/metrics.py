@@ -1,52 +1,56 @@
-"""Measures of how close a picture is to the truth, each under a name that tells it from its namesakes.
+"""Metrics of how close a picture is to the truth. Where a metric has variants, its name tells which one it is.
 
-All of them take two uint8 pictures (H, W, 3) of the same shape, the truth last, and see all their pixels and channels.
+All metrics take two pictures, uint8 (H, W, 3), of the same shape, the truth last, and use all pixels and channels.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vfi.errors import MetricError
 
-SMALLEST = 11  # pixels of a side: the window of the Gaussian SSIM has to fit
-LPIPS_SMALLEST = 31  # likewise: with less, AlexNet has nothing left to pool
+Picture = NDArray[np.uint8]
+
+SMALLEST = 11  # pixels of a side: the window of the Gaussian SSIM must fit
+LPIPS_SMALLEST = 31  # pixels of a side: with fewer, AlexNet has nothing left to pool
 SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
 
 
-def psnr(picture, truth):
+def psnr(picture: Picture, truth: Picture) -> float:
     """Peak signal-to-noise ratio in dB. Infinite for identical pictures."""
     error = np.mean(np.square(_difference(picture, truth)))
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def ssim_uniform(picture, truth):
-    """SSIM of each channel in uniform windows of 7 x 7, as scikit-image computes it when told nothing else.
+def ssim_uniform(picture: Picture, truth: Picture) -> float:
+    """SSIM of each channel in uniform windows of 7 x 7: the default of scikit-image.
 
-    That is what the first public code of this network reports.
+    The first public code of this network reports this one.
     """
     return _ssim(picture, truth)
 
 
-def ssim_gaussian(picture, truth):
+def ssim_gaussian(picture: Picture, truth: Picture) -> float:
     """SSIM of each channel in Gaussian windows (sigma 1.5, 11 x 11), as in Wang et al. 2004."""
     return _ssim(picture, truth, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
 
 
-def ssim_matlab(picture, truth):
-    """SSIM as MATLAB's function ssim takes it of a colour picture, and with it most tables of frame interpolation.
+def ssim_matlab(picture: Picture, truth: Picture) -> float:
+    """SSIM as MATLAB's function ssim computes it for a colour picture; most tables of papers have this one.
 
-    The Gaussian windows (sigma 1.5, 11 x 11 x 11) reach across the channels, as if these were the slices of a volume;
-    beyond its borders stands what is at them. What sets the channels apart counts as structure, and two pictures
-    mostly share it: the values are far above those of the other two. (The authors of DAIN say that theirs are
-    MATLAB's, github.com/baowenbo/DAIN/issues/12; later papers port it to Python as ssim_matlab.)
+    The Gaussian windows (sigma 1.5, 11 x 11 x 11) reach across the channels, as if these were slices of a volume; its
+    edges are replicated. The differences of the channels count as structure, which two pictures mostly share: the
+    values are far above those of the other two. (The authors of DAIN say that their values are MATLAB's,
+    github.com/baowenbo/DAIN/issues/12; later papers port it to Python as ssim_matlab.)
     """
-    from scipy.ndimage import gaussian_filter  # as skimage, below
+    from scipy.ndimage import gaussian_filter  # here: see _ssim
 
-    def blur(values):
+    def blur(values: NDArray[Any]) -> NDArray[Any]:
         return gaussian_filter(values, sigma=1.5, radius=5, mode="nearest")
 
     x, y = picture.astype(np.float64), truth.astype(np.float64)
@@ -57,24 +61,24 @@ def ssim_matlab(picture, truth):
     return float(np.mean(similar_means * (2 * covariance + SSIM_C2) / (variances + SSIM_C2)))
 
 
-def ie_rms(picture, truth):
+def ie_rms(picture: Picture, truth: Picture) -> float:
     """Interpolation error of the Middlebury benchmark: root of the mean over pixels of the squared colour difference.
 
-    The difference of two colours is the length (L2) of that of their RGB vectors (Baker et al., IJCV 2011).
+    The difference of two colours is the length (L2) of the difference of their RGB vectors (Baker et al., IJCV 2011).
     """
     return float(np.sqrt(np.mean(np.sum(np.square(_difference(picture, truth)), axis=2))))
 
 
-def ie_mean(picture, truth):
-    """What papers since 2018 call the interpolation error: the mean absolute difference, in grey levels."""
+def ie_mean(picture: Picture, truth: Picture) -> float:
+    """Interpolation error of papers since 2018: the mean absolute difference, in grey levels."""
     return float(np.mean(np.abs(_difference(picture, truth))))
 
 
-def lpips(picture, truth):
-    """LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018); the lower the better.
+def lpips(picture: Picture, truth: Picture) -> float:
+    """LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018); lower is better.
 
     Raises:
-        MetricError: the pictures are too small for it, or as `load_lpips`.
+        MetricError: the pictures are too small; or see `load_lpips`.
     """
     if min(truth.shape[:2]) < LPIPS_SMALLEST:
         raise MetricError(f"LPIPS needs {LPIPS_SMALLEST} pixels or more to each side")
@@ -84,41 +88,41 @@ def lpips(picture, truth):
 
 
 @functools.cache
-def load_lpips():
-    """The network behind `lpips`.
+def load_lpips() -> Any:
+    """Loads the network of `lpips`.
 
     Raises:
-        MetricError: the package lpips is not installed or does not work, or the weights of AlexNet cannot be had.
+        MetricError: the package lpips is not installed or does not work, or AlexNet's weights cannot be loaded.
     """
     try:
-        from lpips import LPIPS  # not among the requirements: it brings torchvision
+        from lpips import LPIPS  # here: it is not among the requirements, because it brings torchvision
     except ModuleNotFoundError as error:
         raise MetricError(f"{str(error).lower()}: pip install lpips") from error
-    except Exception as error:  # a torchvision that does not fit this PyTorch raises what it likes
+    except Exception as error:  # a torchvision for another PyTorch raises anything
         raise MetricError(f"the package lpips cannot be imported: {error}") from error
     try:
         return LPIPS(net="alex", verbose=False)
-    except Exception as error:  # torchvision downloads AlexNet, and that fails in many ways
-        raise MetricError(f"the weights of its AlexNet cannot be had: {error}") from error
+    except Exception as error:  # torchvision downloads AlexNet, which fails in many ways
+        raise MetricError(f"the weights of its AlexNet cannot be loaded: {error}") from error
 
 
-def _difference(picture, truth):
+def _difference(picture: Picture, truth: Picture) -> NDArray[np.float64]:
     return picture.astype(np.float64) - truth
 
 
-def _ssim(picture, truth, **window):
-    from skimage.metrics import structural_similarity  # half a second that other programs do not spend
+def _ssim(picture: Picture, truth: Picture, **window: Any) -> float:
+    from skimage.metrics import structural_similarity  # here: half a second that only benchmarks spend
 
     return float(structural_similarity(picture, truth, channel_axis=2, data_range=255, **window))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of a table: what it is called, how many decimals mean something, and what computes it."""
+    """A metric: its title in tables, the number of decimals to print, and the function."""
 
     title: str
     decimals: int
-    function: Callable
+    function: Callable[[Picture, Picture], float]
 
 
 METRICS = {

@@ -13,7 +13,7 @@ from PIL import Image
 import benchmark
 from vfi import download
 from vfi.benchmarks import middlebury
-from vfi.benchmarks import triplets as datasets
+from vfi.benchmarks.triplets import rgb_sum
 
 
 def png(pixels):
@@ -83,7 +83,7 @@ def site(archives, frames, tmp_path, monkeypatch):
     server.files, server.cuts, server.requests, server.ranges = dict(archives), [], [], True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sums = tmp_path / "sums"
-    sums.write_text("".join(f"{datasets.rgb_sum(pixels)}  {name}\n" for name, pixels in frames.items()))
+    sums.write_text("".join(f"{rgb_sum(pixels)}  {name}\n" for name, pixels in frames.items()))
     monkeypatch.setattr(middlebury, "SUMS", sums)
     monkeypatch.setattr(middlebury, "SITE", f"http://127.0.0.1:{server.server_port}/")
     yield server
@@ -151,7 +151,7 @@ def test_a_download_that_failed_goes_on_the_next_time(site, fetch, archives, tmp
     assert status == 1
     assert err == (
         f"error: {middlebury.SITE}{COLOUR} cannot be downloaded: the connection broke off after 1000 of "
-        f"{len(archives[COLOUR])} bytes; {part} is kept, and taken up the next time\n"
+        f"{len(archives[COLOUR])} bytes; {part} is kept, and the next download goes on with it\n"
     )
     assert part.read_bytes() == archives[COLOUR][:1000]
     del site.requests[:]
@@ -177,11 +177,11 @@ def test_a_part_of_something_else_is_removed(site, fetch, tmp_path):
     part.write_bytes(b"<html>log in first</html>" * 200)
     status, err = fetch()
     assert status == 1
-    assert err.endswith(f"/{COLOUR}: what came is no archive of the benchmark or damaged, and removed\n")
+    assert err.endswith(f"/{COLOUR}: the file is not the benchmark's archive, or is damaged; it was removed\n")
     assert fetch() == (0, "")
 
 
-NO_ARCHIVE = "what came is no archive of the benchmark or damaged, and removed"
+NO_ARCHIVE = "the file is not the benchmark's archive, or is damaged; it was removed"
 
 
 def zipped(**members):
@@ -228,7 +228,7 @@ def test_an_archive_without_end(site, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "BLOCK", 1000)
     status, err = fetch()
     assert status == 1
-    assert err.endswith("cannot be downloaded: more than the 5000 bytes that it may have\n")
+    assert err.endswith("cannot be downloaded: the download has more than 5000 bytes\n")
     assert listing(tmp_path / "data") == []
 
 

@@ -14,7 +14,9 @@ from PIL import Image
 import benchmark
 from vfi import pictures
 from vfi.benchmarks import methods, report
-from vfi.benchmarks import triplets as datasets
+from vfi.benchmarks.own import OWN
+from vfi.benchmarks.results import Settings
+from vfi.benchmarks.triplets import Triplet
 
 NAMES = ("apple", "<b>pear<b> & 'plum'", "quince")  # the second would show whether names are taken for HTML
 HEIGHT, WIDTH = 60, 80
@@ -46,7 +48,7 @@ def made(triplets, tmp_path_factory):
 def expected(triplets):
     """For each scene what the page has to show: the average, minterpolate's result, and the truth."""
     scenes = []
-    for triplet in datasets.OWN.find(triplets):
+    for triplet in OWN.find(triplets):
         one, two, truth = triplet.read()
         made = [methods.to_8_bits(method(one, two)) for method in (methods.average, methods.minterpolate)]
         scenes.append((*made, truth))
@@ -210,8 +212,8 @@ def test_readable_on_a_phone(page):
 
 
 def test_large_benchmarks_are_shown_in_part(triplets, tmp_path):
-    many = [datasets.Triplet(str(number), *(tmp_path,) * 3) for number in range(3782)]
-    page = report.Page(tmp_path / "page", {"methods": []}, many)
+    many = [Triplet(str(number), *(tmp_path,) * 3) for number in range(3782)]
+    page = report.Page(tmp_path / "page", Settings("many", "", False, [], {}, []), many)
     assert len(page.numbers) == report.SCENES_ON_PAGE
     shown = [int(scene) for _, scene in page.numbers]
     assert shown[0] == 0

@@ -1,53 +1,66 @@
-"""The ways from two frames to the one between them that benchmark.py compares: the network and two yardsticks.
+"""The methods that benchmark.py compares: the network, and two yardsticks.
 
-Each takes uint8 arrays (H, W, 3), RGB, and gives float32 in the range [0, 255], not rounded, of the same shape.
+Each method takes two frames, uint8 (H, W, 3), RGB, and returns the frame in the middle, float32 in the range [0, 255],
+not rounded, of the same shape.
 """
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vfi.errors import PictureError
+from vfi.errors import BenchmarkError
+from vfi.interpolator import Interpolator
 
-YARDSTICKS = ("average", "minterpolate")
+Frame = NDArray[np.uint8]
+Result = NDArray[np.float32]
+Interpolation = Callable[[Frame, Frame], Result]
 
-# FFmpeg's motion compensation at its best, without its own idea of what a change of scene is.
+
+# FFmpeg's motion compensation at its best, without its detection of scene changes
 MINTERPOLATE = "fps=2:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1:scd=none"
 MINTERPOLATE_SMALLEST = 32  # pixels of a side: two of its blocks
 
 
 @dataclass(frozen=True)
 class Method:
-    """What is measured: how people call it, all that its pictures depend on, and the function that makes them."""
+    """A method to measure.
+
+    Attributes:
+        label: its name in tables.
+        settings: all that its pictures depend on, as JSON.
+        interpolate: the function.
+    """
 
     label: str
-    settings: dict
-    between: Callable
+    settings: dict[str, Any]
+    interpolate: Interpolation
 
 
-def average(one, two):
-    """The mean of the two frames: what is left of a picture when nothing is known of its motion."""
-    return (one.astype(np.float32) + two) / 2
+def average(one: Frame, two: Frame) -> Result:
+    """The mean of the two frames: interpolation without any knowledge of motion."""
+    return (one.astype(np.float32) + two) / np.float32(2)
 
 
-def minterpolate(one, two):
+def minterpolate(one: Frame, two: Frame) -> Result:
     """FFmpeg's filter minterpolate, from the libraries that PyAV brings.
 
-    It looks at four frames around a gap, so that each of the two is given twice: one, one, two, two at one frame a
-    second, of which it makes five at two a second. The fourth is the middle.
+    The filter needs four frames around a gap. Each frame is therefore given twice: one, one, two, two at one frame per
+    second, from which the filter makes five frames at two per second. The fourth is the middle.
 
     Raises:
-        PictureError: the frames are too small for it.
+        BenchmarkError: the frames are too small for it.
     """
-    import av  # a tenth of a second, and its libraries, for this yardstick alone
+    import av  # here: only this yardstick needs its libraries
 
     height, width = one.shape[:2]
     if min(height, width) < MINTERPOLATE_SMALLEST:
-        raise PictureError(f"{width}x{height} is too small for minterpolate: {MINTERPOLATE_SMALLEST} pixels a side")
-    graph = av.filter.Graph()
+        raise BenchmarkError(f"{width}x{height} is too small for minterpolate: {MINTERPOLATE_SMALLEST} pixels a side")
+    graph: Any = av.filter.Graph()
     chain = [
         graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/1:frame_rate=1/1"),
         graph.add("minterpolate", MINTERPOLATE),
@@ -65,33 +78,37 @@ def minterpolate(one, two):
     return graph.pull().to_ndarray().astype(np.float32)
 
 
-def network(interpolator):
-    """An `Interpolator` without its rounding."""
+def unrounded(interpolator: Interpolator) -> Interpolation:
+    """The method of an `Interpolator`, without its rounding."""
 
-    def between(one, two):
-        return interpolator(*(frame / np.float32(255) for frame in (one, two))) * np.float32(255)
+    def interpolate(one: Frame, two: Frame) -> Result:
+        middle: Result = interpolator(*(frame / np.float32(255) for frame in (one, two))) * np.float32(255)
+        return middle
 
-    return between
+    return interpolate
 
+
+YARDSTICKS: dict[str, Interpolation] = {"average": average, "minterpolate": minterpolate}
 
 ENSEMBLE = 8  # calls of a method for one picture
 
 
-def ensemble(between):
-    """The mean of what `between` makes of the four flips of the frames, in both orders (arXiv 2011.01280)."""
+def ensemble(interpolate: Interpolation) -> Interpolation:
+    """The mean of a method's results for the four flips of the frames, in both orders (arXiv 2011.01280)."""
 
-    def averaged(one, two):
+    def averaged(one: Frame, two: Frame) -> Result:
         pictures = []
         for rows, columns in itertools.product((1, -1), repeat=2):
             flip = np.s_[::rows, ::columns]
             for first, second in ((one, two), (two, one)):
-                pictures.append(between(first[flip], second[flip])[flip])
-        return np.mean(pictures, axis=0, dtype=np.float32)
+                pictures.append(interpolate(first[flip], second[flip])[flip])
+        mean: Result = np.mean(pictures, axis=0, dtype=np.float32)
+        return mean
 
     return averaged
 
 
-def to_8_bits(picture, truncate=False):
-    """What a file would hold of a method's picture; `truncate` drops the fractions, as the first public code does."""
+def to_8_bits(picture: Result, truncate: bool = False) -> Frame:
+    """Rounds a method's picture to uint8; `truncate` drops the fractions, as the first public code does."""
     picture = np.clip(picture, 0, 255)
     return (picture if truncate else np.rint(picture)).astype(np.uint8)

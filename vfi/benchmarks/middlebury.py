@@ -6,12 +6,15 @@ middlebury.sha256 knows every frame by its pixels, so that a figure for these sc
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from vfi.benchmarks.triplets import QUOTED, Benchmark, Published, Triplet, read_rgb, rgb_sum
 from vfi.download import FAILURES, fetch, why
-from vfi.errors import BenchmarkError, PictureError
+from vfi.errors import BenchmarkError, PictureError, reason
 from vfi.files import atomic_write
+
+Progress = Callable[[int, int | None], None]
 
 SCENES = (
     "Beanbags", "Dimetrodon", "DogDance", "Grove2", "Grove3", "Hydrangea",
@@ -27,25 +30,22 @@ LARGEST_FRAME = 2**23  # bytes; the frames have one megabyte at most
 SUMS = Path(__file__).with_name("middlebury.sha256")
 
 
-def _find(folder):
+def _find(folder: Path) -> list[Triplet]:
     sums = _sums()
-    return [
-        Triplet(
-            scene,
-            *(_path(folder, scene, name) for name in FRAMES),
-            sums=tuple(sums[f"{scene}/{name}"] for name in FRAMES),
-        )
-        for scene in SCENES
-    ]
+    triplets = []
+    for scene in SCENES:
+        one, two, truth = (_path(folder, scene, name) for name in FRAMES)
+        triplets.append(Triplet(scene, one, two, truth, sums=tuple(sums[f"{scene}/{name}"] for name in FRAMES)))
+    return triplets
 
 
-def _path(folder, scene, name):
-    """Where a frame lies: in the site's trees if they are there, else in a folder for each scene."""
+def _path(folder: Path, scene: str, name: str) -> Path:
+    """Where a frame lies: in the site's trees if they exist, otherwise in a folder for each scene."""
     tree = FRAMES[name]
     return folder / tree / scene / name if (folder / tree).is_dir() else folder / scene / name
 
 
-def _sums():
+def _sums() -> dict[str, str]:
     """The SHA-256 of each frame's RGB bytes, by its name as in Venus/frame10.png."""
     lines = (line.split() for line in SUMS.read_text().splitlines() if not line.startswith("#"))
     return {name: expected for expected, name in lines}
@@ -71,11 +71,14 @@ MIDDLEBURY = Benchmark(
 )
 
 
-def download(folder, progress=None):
-    """Downloads those frames that `folder` lacks, or has otherwise than the benchmark; an archive is tidied away.
+def download(folder: Path, progress: Progress | None = None) -> None:
+    """Downloads the frames that are missing in `folder`, or differ from the benchmark's; removes the archives.
+
+    Args:
+        progress: called with (bytes so far, bytes in all or None).
 
     Raises:
-        BenchmarkError: the site cannot be reached, or what came is not the frames.
+        BenchmarkError: the site cannot be reached, or its archive does not hold the frames.
     """
     for tree, archive in ARCHIVES.items():
         names = [name for name in FRAMES if FRAMES[name] == tree]
@@ -89,31 +92,32 @@ def download(folder, progress=None):
             _fetch_archive(SITE + archive, folder / f"{archive}.part", tree, lacking, progress)
 
 
-def _fetch_archive(address, part, tree, paths, progress):
+def _fetch_archive(address: str, part: Path, tree: str, paths: dict[str, Path], progress: Progress | None) -> None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         fetch(address, part, progress, LARGEST_ARCHIVE)
     except FAILURES as error:
         kept = ""
         if part.is_file() and part.stat().st_size:
-            kept = f"; {part} is kept, and taken up the next time"
+            kept = f"; {part} is kept, and the next download goes on with it"
         else:
             part.unlink(missing_ok=True)
         raise BenchmarkError(f"{address} cannot be downloaded: {why(error)}{kept}") from error
     try:
         _unpack(part, tree, paths)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise BenchmarkError(f"{address}: what came is no archive of the benchmark or damaged, and removed") from error
+        problem = "the file is not the benchmark's archive, or is damaged; it was removed"
+        raise BenchmarkError(f"{address}: {problem}") from error
     except (BenchmarkError, PictureError) as error:
         raise BenchmarkError(f"{address}: {error}; it was removed") from error
     except OSError as error:
-        raise BenchmarkError(f"{part.parent} cannot be written: {why(error).lower()}") from error
+        raise BenchmarkError(f"{part.parent} cannot be written: {reason(error)}") from error
     finally:
         part.unlink()
 
 
-def _unpack(archive, tree, paths):
-    """Writes the frames that are wanted, each where it belongs: no name in an archive says where anything goes."""
+def _unpack(archive: Path, tree: str, paths: dict[str, Path]) -> None:
+    """Writes the frames that are missing to their paths; names in the archive decide nothing about where they go."""
     with zipfile.ZipFile(archive) as source:
         for name, path in paths.items():
             with source.open(f"{tree}/{name}") as member:
@@ -127,7 +131,7 @@ def _unpack(archive, tree, paths):
                     raise BenchmarkError(f"{tree}/{name} is not the frame that it should be")
 
 
-def _is_frame(path, expected):
+def _is_frame(path: Path, expected: str) -> bool:
     try:
         return rgb_sum(read_rgb(path)) == expected
     except (BenchmarkError, PictureError):

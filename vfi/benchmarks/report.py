@@ -1,51 +1,58 @@
-"""What was measured, for people: tables as text, and a page to look at the pictures.
+"""Shows what was measured: tables as text, and a page to look at the pictures.
 
-The page is report.html with its data put in: static, with no other files than the pictures beside it.
+The page is report.html with its data filled in. It is static; its only other files are the pictures beside it.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from vfi import pictures
-from vfi.errors import BenchmarkError
+from vfi.benchmarks.results import Key, Results, Settings
+from vfi.benchmarks.triplets import Benchmark, Frame, Triplet
+from vfi.errors import BenchmarkError, reason
 from vfi.files import new_folder, write_text
 from vfi.metrics import METRICS
 
 TEMPLATE = Path(__file__).with_name("report.html")
-SCENES_IN_TEXT = 30  # up to so many scenes of a single method are listed one by one
-LEFT_OUT_SHOWN = 20  # the JSON file has them all
-SCENES_ON_PAGE = 48  # evenly spread over the larger benchmarks: their pictures would be many gigabytes
+SCENES_IN_TEXT = 30  # of a single method are listed one by one; more are not listed
+LEFT_OUT_SHOWN = 20  # lines; the JSON file has all of them
+SCENES_ON_PAGE = 48  # evenly spread over larger benchmarks, whose pictures would be many gigabytes
 THUMBNAIL = (240, 180)  # pixels
 ERROR_COLOURS = ((0, 0, 0), (60, 15, 110), (190, 50, 90), (250, 140, 20), (252, 255, 190))
-ERROR_MOST = 64  # grey levels of mean difference that have the last of these colours, as has all beyond
+ERROR_MOST = 64  # grey levels of mean difference from which on the last of these colours is shown
 
 
 # --- Tables ------------------------------------------------------------------------------------------------------
 
 
-def tables(results, benchmark):
+def tables(results: Results, benchmark: Benchmark) -> list[dict[str, Any]]:
     """The means of each subset, and below them what was published.
 
     Returns:
         For each subset a dict of "title", "columns" (titles of the metrics), and "rows": dicts of "label", "cells"
-        (text), and "source", which is empty for what was measured.
+        (text), and "source": the number of the source in `sources`, or None for what was measured.
     """
-    metrics = results.settings["metrics"]
+    metrics = results.settings.metrics
     made = []
     for subset in results.subsets():
-        rows = []
-        for index, method in enumerate(results.settings["methods"]):
+        rows: list[dict[str, Any]] = []
+        for index, label in enumerate(results.settings.labels):
             means = {name: results.mean(subset, index, name) for name in metrics}
-            rows.append({"label": method["label"], "cells": _cells(means, metrics), "source": ""})
+            rows.append({"label": label, "cells": _cells(means, metrics), "source": None})
         for entry in benchmark.published:
             if entry.subset == subset:
                 cells = [entry.values.get(name, "") for name in metrics]
-                rows.append({"label": f"published: {entry.label}", "cells": cells, "source": entry.source})
+                number = sources(results, benchmark).index(entry.source) + 1
+                rows.append({"label": f"published: {entry.label}", "cells": cells, "source": number})
         measured = len(results.of(subset))
         known = measured + sum(name == subset for name, _ in results.left_out)
         whole = max(benchmark.count or 0, known)
@@ -55,66 +62,71 @@ def tables(results, benchmark):
     return made
 
 
-def _scenes(count):
+def sources(results: Results, benchmark: Benchmark) -> list[str]:
+    """The sources of the published figures that the tables show, each once, in their order."""
+    subsets = results.subsets()
+    return list(
+        dict.fromkeys(entry.source for subset in subsets for entry in benchmark.published if entry.subset == subset)
+    )
+
+
+def _scenes(count: int) -> str:
     return "1 scene" if count == 1 else f"{count} scenes"
 
 
-def _cells(values, metrics):
+def _cells(values: dict[str, float | None], metrics: Sequence[str]) -> list[str]:
     return [
-        "n/a" if values[name] is None else f"{values[name]:.{METRICS[name].decimals}f}"  # infinity is "inf"
-        for name in metrics
+        "n/a" if value is None else f"{value:.{METRICS[name].decimals}f}"  # infinity is "inf"
+        for name, value in ((name, values[name]) for name in metrics)
     ]
 
 
-def notes(results):
+def notes(results: Results) -> list[str]:
     """What a reader of the tables has to know, in sentences."""
-    said = [
-        f"{METRICS[name].title} is not to be had here: {why}" for name, why in results.settings["unavailable"].items()
-    ]
+    said = [f"{METRICS[name].title} is not available: {why}" for name, why in results.settings.unavailable.items()]
     for subset in results.subsets():
         scenes = results.of(subset)
-        for index, method in enumerate(results.settings["methods"]):
-            label = f"{method['label']}{subset and f' ({subset})'}"
+        for index, label in enumerate(results.settings.labels):
+            name = f"{label}{subset and f' ({subset})'}"
             finite = [scene[index]["psnr"] for scene in scenes if math.isfinite(scene[index]["psnr"])]
             if len(finite) < len(scenes):
                 others = f", without them it is {np.mean(finite):.2f} dB" if finite else ""
-                said.append(f"{label}: the PSNR of exact pictures ({len(scenes) - len(finite)}) is infinite{others}")
+                said.append(f"{name}: the PSNR of exact pictures ({len(scenes) - len(finite)}) is infinite{others}")
             differences = [scene[index]["from_float32"] for scene in scenes if "from_float32" in scene[index]]
             if differences:
                 most = f"{max(differences):.0f} of 255 levels"
-                said.append(f"{label}: no pixel is more than {most} from the picture in float32")
+                said.append(f"{name}: no pixel is more than {most} from the picture in float32")
     return said
 
 
-def left_out(results):
-    """What was left out and why, line by line, up to a number that one still reads."""
+def left_out(results: Results) -> list[str]:
+    """A line for each scene that was left out, with the reason; only the first ones if there are many."""
     lines = [f"left out: {_name(*key)}: {why}" for key, why in results.left_out.items()]
     more = [f"left out: {len(lines) - LEFT_OUT_SHOWN} more; --json names them all"]
     return lines if len(lines) <= LEFT_OUT_SHOWN else lines[:LEFT_OUT_SHOWN] + more
 
 
-def text(results, benchmark):
-    """All of it for a terminal."""
-    metrics = results.settings["metrics"]
-    methods = results.settings["methods"]
-    blocks, sources = [], []
+def text(results: Results, benchmark: Benchmark) -> str:
+    """Tables, sources and notes for a terminal."""
+    metrics = results.settings.metrics
+    labels = results.settings.labels
+    blocks = []
     for table in tables(results, benchmark):
         rows = [(table["title"], table["columns"])]
         for row in table["rows"]:
-            if row["source"] and row["source"] not in sources:
-                sources.append(row["source"])
-            mark = f" [{sources.index(row['source']) + 1}]" if row["source"] else ""
+            mark = f" [{row['source']}]" if row["source"] else ""
             rows.append((row["label"] + mark, row["cells"]))
         blocks.append(_aligned(rows))
-    if len(methods) == 1 and len(results.scenes) <= SCENES_IN_TEXT:
-        rows = [(methods[0]["label"], [METRICS[name].title for name in metrics])]
+    if len(labels) == 1 and len(results.scenes) <= SCENES_IN_TEXT:
+        rows = [(labels[0], [METRICS[name].title for name in metrics])]
         rows += [(" ".join(filter(None, key)), _cells(values[0], metrics)) for key, values in results.scenes.items()]
         blocks.insert(0, _aligned(rows))
-    blocks.append("\n".join([f"[{number}] {source}" for number, source in enumerate(sources, 1)] + notes(results)))
+    numbered = [f"[{number}] {source}" for number, source in enumerate(sources(results, benchmark), 1)]
+    blocks.append("\n".join(numbered + notes(results)))
     return "\n\n".join(filter(None, blocks))
 
 
-def _aligned(rows):
+def _aligned(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     labels = max(len(label) for label, _ in rows)
     widths = [max(len(cells[column]) for _, cells in rows) + 2 for column in range(len(rows[0][1]))]
     return "\n".join(
@@ -130,50 +142,53 @@ class Page:
     """A folder with index.html and the pictures that it shows.
 
     Args:
-        folder: is made when the block of a `with` begins; if that fails before there is a picture, it is removed.
-        settings: those of the results, by which the folder of the pictures is called: pictures of other weights, say,
-            are never taken for these.
-        triplets: all that are measured; of many, those shown are spread evenly.
+        folder: is made when the block of a `with` begins; if the block fails before there is a picture, it is removed.
+        settings: of the results; the folder of the pictures is named after them, so that pictures of other weights, for
+            example, are never used for these.
+        triplets: all that are measured; the page shows at most SCENES_ON_PAGE of them, evenly spread.
     """
 
-    def __init__(self, folder, settings, triplets):
+    def __init__(self, folder: Path, settings: Settings, triplets: Sequence[Triplet]) -> None:
         self.folder = folder
-        self.name = "pictures-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.name = "pictures-" + hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
         count = min(len(triplets), SCENES_ON_PAGE)
         shown = (triplets[number * len(triplets) // count] for number in range(count))
-        self.numbers = {(triplet.subset, triplet.scene): number for number, triplet in enumerate(shown)}
-        self.methods = settings["methods"]
+        self.numbers = {triplet.key: number for number, triplet in enumerate(shown)}
+        self.labels = settings.labels
         self._making = new_folder(folder / self.name)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         try:
             self._making.__enter__()
         except OSError as error:
-            raise BenchmarkError(f"--html {self.folder} cannot be made: {error.strerror.lower()}") from error
+            raise BenchmarkError(f"--html {self.folder} cannot be made: {reason(error)}") from error
+        return self
 
-    def __exit__(self, *error):
-        return self._making.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._making.__exit__(kind, error, traceback)
 
-    def _file(self, key, what):
+    def _file(self, key: Key, what: str) -> str:
         return f"{self.name}/{self.numbers[key]:02}-{what}"
 
-    def _files(self, key):
+    def _files(self, key: Key) -> dict[str, Any]:
         """The files of a scene, by what they show."""
         return {
             "truth": self._file(key, "truth.png"),
             "thumbnail": self._file(key, "small.jpg"),
-            "results": [self._file(key, f"{index}.png") for index in range(len(self.methods))],
-            "errors": [self._file(key, f"{index}-error.png") for index in range(len(self.methods))],
+            "results": [self._file(key, f"{index}.png") for index in range(len(self.labels))],
+            "errors": [self._file(key, f"{index}-error.png") for index in range(len(self.labels))],
         }
 
-    def lacks(self, triplet):
-        """Whether a scene is to be shown whose pictures were not made yet."""
-        key = (triplet.subset, triplet.scene)
+    def lacks(self, triplet: Triplet) -> bool:
+        """Whether the page shows a scene whose pictures do not exist yet."""
+        key = triplet.key
         return key in self.numbers and not (self.folder / self._files(key)["thumbnail"]).exists()
 
-    def add(self, triplet, results, truth):
-        """The pictures of a scene, one for each method, uint8 (H, W, 3)."""
-        key = (triplet.subset, triplet.scene)
+    def add(self, triplet: Triplet, results: Sequence[Frame], truth: Frame) -> None:
+        """Writes the pictures of a scene, one for each method, uint8 (H, W, 3)."""
+        key = triplet.key
         if key not in self.numbers:
             return
         files = self._files(key)
@@ -183,18 +198,19 @@ class Page:
             self._write(error, error_map(picture, truth))
         small = Image.fromarray(truth)
         small.thumbnail(THUMBNAIL)
-        self._write(files["thumbnail"], np.asarray(small))  # last: that it is there says that all are
+        self._write(files["thumbnail"], np.asarray(small))  # last: it says that all are there
 
-    def _write(self, name, pixels):
+    def _write(self, name: str, pixels: Frame) -> None:
         pictures.write(self.folder / name, pictures.Picture(pixels))
 
-    def write(self, results, benchmark):
-        """index.html; returns its path."""
-        metrics = results.settings["metrics"]
+    def write(self, results: Results, benchmark: Benchmark) -> Path:
+        """Writes index.html; returns its path."""
+        metrics = results.settings.metrics
         data = {
             "tables": tables(results, benchmark),
+            "sources": sources(results, benchmark),
             "notes": notes(results) + left_out(results),
-            "methods": [method["label"] for method in self.methods],
+            "methods": self.labels,
             "metrics": [METRICS[name].title for name in metrics],
             "scenes": [
                 {
@@ -211,18 +227,18 @@ class Page:
         }
         page = TEMPLATE.read_text(encoding="utf-8")
         page = page.replace("{{ title }}", benchmark.title)
-        # Within a script, nothing but "</script" and "<!--" would be taken for HTML.
+        # Within a script, HTML only sees "</script" and "<!--".
         page = page.replace("{{ data }}", json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
         path = self.folder / "index.html"
         write_text(path, page)
         return path
 
 
-def _name(subset, scene):
+def _name(subset: str, scene: str) -> str:
     return f"{subset} {scene}" if subset else scene
 
 
-def error_map(picture, truth):
+def error_map(picture: Frame, truth: Frame) -> Frame:
     """The mean absolute difference of each pixel's channels, in colours from black (none) to pale yellow."""
     error = np.abs(picture.astype(np.float32) - truth).mean(axis=2)
     stops = np.linspace(0, ERROR_MOST, len(ERROR_COLOURS))
