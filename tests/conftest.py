@@ -1,7 +1,7 @@
-import av
 import numpy as np
 import pytest
 import torch
+from helpers.clips import write_clip
 from safetensors.torch import save_file
 
 from vfi.network import Network
@@ -79,13 +79,3 @@ def make_clip(tmp_path):
         return path
 
     return make
-
-
-def write_clip(path, frames):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=25, options={"qp": "0", "preset": "ultrafast"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import write_clip
+from helpers.clips import write_clip
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
