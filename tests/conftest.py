@@ -1,3 +1,13 @@
+"""What all tests share: weights in the published format, pictures and clips."""
+
+import os
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # workers share the cores: one thread each, also in the programs that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch

@@ -39,7 +39,8 @@ from vfi.interpolator import PRECISIONS, Interpolator
 from vfi.network import TAPS
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage
-from vfi.training.distributed import Ranks
+from vfi.training.distributed import Processes
+from vfi.training.recipe import Recipe
 from vfi.training.trainer import Trainer, averaging_network
 from vfi.weights import MODELS
 
@@ -311,7 +312,8 @@ def print_training(options):
         with tempfile.TemporaryDirectory() as cache:
             speed_cuda.print_training(Footage([VIDEOS], cache), crop, options)
         return
-    trainer = Trainer(averaging_network(0), torch.device("cpu"), options.precision, Ranks(), 1e-4, 0.999, 4.0)
+    recipe = Recipe(precision=options.precision)
+    trainer = Trainer(averaging_network(0), torch.device("cpu"), recipe, Processes())
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         batches = Batches(Footage([VIDEOS], cache), crop, synthetic=0.2)

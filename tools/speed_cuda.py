@@ -18,7 +18,8 @@ from vfi.interpolator import Interpolator
 from vfi.kernels import cuda as sepconv_cuda
 from vfi.network import TAPS
 from vfi.training.batches import Batches
-from vfi.training.distributed import Ranks
+from vfi.training.distributed import Processes
+from vfi.training.recipe import Recipe
 from vfi.training.trainer import Trainer, averaging_network
 
 YARDSTICK = Path(__file__).with_name("naive.cu")
@@ -178,8 +179,8 @@ def print_training(footage, crop, options):
     try:
         for compiled, batch in itertools.product((False, True), TRAINING_BATCHES):
             network = averaging_network(0)
-            sizes = (batch, crop) if compiled else None
-            trainer = Trainer(network, device, options.precision, Ranks(), 1e-4, 0.999, 4.0, compiled=sizes)
+            recipe = Recipe(batch=batch, crop=crop, precision=options.precision)
+            trainer = Trainer(network, device, recipe, Processes(), compiled)
 
             def train(trainer=trainer, batch=batch):
                 for step in range(TRAINING_STEPS):

@@ -2,16 +2,19 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.films import make, moving
 
 from vfi.errors import ClipError
 from vfi.network import REACH
 from vfi.training import batches, clips
 from vfi.training.batches import Batches
-from vfi.training.clips import Footage, find_clips, scenes
+from vfi.training.clips import Footage, find_clips, read_scenes
+from vfi.video.reader import VideoFile
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_folders_without_videos_are_named(tmp_path):
     with pytest.raises(ClipError, match=r"there is no folder .*nowhere"):
         find_clips([tmp_path / "nowhere"])
     (tmp_path / "text.txt").touch()
-    with pytest.raises(ClipError, match=r"text\.txt is not called as videos are \(avi, "):
+    with pytest.raises(ClipError, match=r"text\.txt does not have the extension of a video \(avi, "):
         find_clips([tmp_path / "text.txt"])
     with pytest.raises(ClipError, match="holds no video"):
         find_clips([tmp_path])
@@ -53,15 +56,12 @@ def test_frames_are_decoded_exactly(known):
     assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # blue changes by 8, the others not at all; float16
 
 
-@pytest.mark.parametrize("decoder", ["av", "cv2"])
-def test_scenes(make_clip, moving_frames, decoder, monkeypatch):
+def test_scenes(make_clip, moving_frames):
     """A cut separates, however fast things move on both sides; single frames between cuts are dropped."""
-    if decoder == "cv2":
-        monkeypatch.setitem(sys.modules, "av", None)
     parts = [moving_frames(20, 96, 128, seed=1, step=9), moving_frames(2, 96, 128, seed=2) // 3]
     parts.append(255 - moving_frames(10, 96, 128, seed=3, step=9) // 2)
     path = make_clip("cut.mp4", np.concatenate(parts))
-    found = list(scenes(path))
+    found = list(read_scenes(path))
     assert [(first, len(frames)) for first, _, frames in found] == [(0, 20), (22, 10)]
     assert all(rate == 25 and frames.dtype == np.uint8 for _, rate, frames in found)
     for (_, _, frames), part in zip(found, parts[::2], strict=True):
@@ -71,35 +71,28 @@ def test_scenes(make_clip, moving_frames, decoder, monkeypatch):
 def test_long_scenes_are_taken_apart(make_clip, moving_frames, monkeypatch):
     monkeypatch.setattr(clips, "CHUNK", 8)
     path = make_clip("long.mp4", moving_frames(21, 64, 64))
-    assert [(first, len(frames)) for first, _, frames in scenes(path)] == [(0, 8), (8, 8), (16, 5)]
+    assert [(first, len(frames)) for first, _, frames in read_scenes(path)] == [(0, 8), (8, 8), (16, 5)]
 
 
 @pytest.mark.parametrize("size", [(400, 720), (720, 400)])
 def test_large_frames_are_reduced(make_clip, noise, size):
     picture = (255 * noise(*size)).astype(np.uint8)
-    ((_, _, frames),) = scenes(make_clip("large.mp4", np.stack([picture] * 3)))
+    ((_, _, frames),) = read_scenes(make_clip("large.mp4", np.stack([picture] * 3)))
     assert frames.shape[1:] == (*(round(side * 0.9) for side in size), 3)
     assert abs(frames.mean() - picture.mean()) < 0.5
 
 
-def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames, monkeypatch):
+def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames):
     folder = tmp_path / "mixed"
     whole = make_clip("mixed/whole.mp4", moving_frames(6, 64, 64))
     make_clip("mixed/short.mp4", moving_frames(2, 64, 64))
     (folder / "text.mp4").write_text("this is no video")
     (folder / "empty.mkv").touch()
     (folder / "cut off.mp4").write_bytes(whole.read_bytes()[:600])
-    for module in ("nothing", "av"):  # the second time with OpenCV
-        monkeypatch.setitem(sys.modules, module, None)
-        footage = Footage([folder], tmp_path / f"cache-{module}")
-        assert footage.frames == 6
-        assert [line.split(str(folder) + "/")[1][:5] for line in footage.skipped] == [
-            "cut o",
-            "empty",
-            "short",
-            "text.",
-        ]
-        assert footage.skipped[1] == f"{folder / 'empty.mkv'} is empty"
+    footage = Footage([folder], tmp_path / "cache")
+    assert footage.frames == 6
+    assert [line.split(str(folder) + "/")[1][:5] for line in footage.skipped] == ["cut o", "empty", "short", "text."]
+    assert footage.skipped[1] == f"{folder / 'empty.mkv'} is empty"
 
 
 def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
@@ -167,10 +160,10 @@ def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
         Footage([tmp_path / "films"], tmp_path / "cache")
     (tmp_path / "films" / "one.mp4").write_text("this is no video")
     make_clip("films/two.mp4", moving_frames(2, 64, 64))
-    with pytest.raises(ClipError, match="none of these clips is of use") as error:
+    with pytest.raises(ClipError, match="none of these clips can be used") as error:
         Footage([tmp_path / "films"], tmp_path / "deep" / "cache")
     one, two = error.value.skipped
-    assert "one.mp4 is no video" in one
+    assert "one.mp4 is not a video" in one
     assert two.endswith("two.mp4: no scene of three frames")
     assert not (tmp_path / "deep").exists()
 
@@ -324,3 +317,15 @@ def test_the_share_of_synthetic_samples(textured):
     for frames in (one, truth, two):
         assert frames.min() >= 0
         assert 0.5 < frames.max() <= 1
+
+
+def test_frames_are_those_that_run_sees(tmp_path, monkeypatch):
+    """Turned upright, and with the colours of the file's own matrix and range: one reader for both."""
+    monkeypatch.chdir(tmp_path)
+    source = make("in.mp4", moving(4), configure=lambda stream: stream.set_display_rotation(90))
+    video = VideoFile(source)
+    expected = [video.layout.to_rgb([torch.from_numpy(plane) for plane in frame.planes]) for frame in video.frames()]
+    ((_, _, frames),) = read_scenes(Path(source))
+    assert frames.shape[1] > frames.shape[2]
+    for frame, rgb in zip(frames, expected, strict=True):
+        assert np.abs(frame - 255 * rgb[0].clamp(0, 1).permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-3

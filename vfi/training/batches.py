@@ -1,4 +1,4 @@
-"""What the network is shown in a step of training: crops of three frames, chosen and varied at random.
+"""What the network sees in a step of training: crops of three frames, chosen and varied at random.
 
 A sample is a *triplet*, three frames of a scene at stride 1, 2 or 3: the outer two are what the network sees, the
 middle one is the truth. Some samples are synthetic: layers cut from different clips by smooth random masks, each moving
@@ -9,33 +9,41 @@ a run that was interrupted goes on with what would have come, and two processes 
 is NumPy's work and takes a moment; cutting, turning and blending are tensor operations where the frames are.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from vfi.errors import ClipError
 from vfi.network import REACH
-from vfi.training.clips import CELL
+from vfi.training.clips import CELL, Footage, Scene
+
+Array = NDArray[Any]
+Samples = tuple[Tensor, Tensor, Tensor]  # one, truth, two
 
 # Triplets
 STRIDES = (1, 2, 3)
 LINEAR = 0.1  # seconds for which motion is linear enough for the middle frame to be in the middle
-STILL = 0.25  # grey levels: who changes less from one frame to the next is the same frame once more
+STILL = 0.25  # grey levels from one frame to the next: a smaller change means a repeated frame
 UNEVEN = 4  # how much more may change on one side of the middle frame than on the other
 LIVELY, WILD = 20, 40  # grey levels: more than the first makes a triplet no likelier, more than the second less likely
 
 # Crops
-CANDIDATES = 4  # places in the frame of which one is drawn, by how much changes there
+CANDIDATES = 4  # places in the frame, of which one is drawn by how much changes there
 PAN, PAN_SHARE = 8, 1 / 3  # virtual pans: pixels from one frame to the next, at most, and in how many samples
 
 # Synthetic motion
-LAYERS = 3  # the foremost is there in half of the samples
-SPEED = 22  # pixels: the fastest layer's way from one frame to the next, a little less than the kernels reach
+LAYERS = 3  # half of the samples have only the first two
+SPEED = 22  # pixels from one frame to the next, of the fastest layer: a little less than the kernels reach
 WARP = 0.03  # by how much a layer turns, grows and shears from one frame to the next, usually
 SURROUNDINGS = 25  # pixels around a layer that may move into view
-BLOBS = 7  # values of the noise along each side from which a mask is made
+BLOBS = 7  # values along each side of the noise that masks are made of
 
-BGR = (2, 1, 0)  # the order of channels that the network takes, in that of the footage
+BGR = (2, 1, 0)  # the network's order of channels, as indices of the footage's
 
 
 class Batches:
@@ -43,22 +51,31 @@ class Batches:
 
     Args:
         footage: a `Footage`.
-        crop: side of what the network sees, in pixels.
+        crop: side of the crops that the network sees, in pixels.
         seed: chooses the samples, 0 or more.
         synthetic: share of the samples with synthetic motion.
         device: where frames are kept and samples made.
         plain: vary nothing but triplet and place, for validation.
 
     Attributes:
-        triplets: how many there are to choose from.
-        skipped: a line for every clip with frames that are too small.
+        triplets: number of triplets that may be drawn.
+        skipped: a line for each clip with frames that are too small.
 
     Raises:
         ClipError: frames are too small for such crops, or show no motion.
     """
 
-    def __init__(self, footage, crop, seed=0, synthetic=0.0, device="cpu", plain=False):
-        self.crop, self.seed, self.synthetic, self.device, self.plain = crop, seed, synthetic, device, plain
+    def __init__(
+        self,
+        footage: Footage,
+        crop: int,
+        seed: int = 0,
+        synthetic: float = 0.0,
+        device: torch.device | str = "cpu",
+        plain: bool = False,
+    ) -> None:
+        self.crop, self.seed, self.synthetic, self.plain = crop, seed, synthetic, plain
+        self.device = torch.device(device)
         self.size = crop + 2 * REACH
         self.pixels = footage.pixels.to(device)
         self.motion = np.concatenate([scene.motion.ravel() for scene in footage.scenes])
@@ -80,7 +97,7 @@ class Batches:
             needed = self.size + 2 * SURROUNDINGS
             raise ClipError(f"synthetic motion needs frames of {needed} pixels: try --synthetic 0, or a smaller --crop")
 
-    def __call__(self, step, total, begin=0, end=None):
+    def __call__(self, step: int, total: int, begin: int = 0, end: int | None = None) -> Samples:
         """Samples `begin` to `end` of the `total` of a step.
 
         Returns:
@@ -100,8 +117,8 @@ class Batches:
         inner = slice(REACH, REACH + self.crop)
         return frames[:, 0], frames[:, 1, :, inner, inner], frames[:, 2]
 
-    def _draw_cuts(self, rng, total):
-        """Cuts of three frames for each sample."""
+    def _draw_cuts(self, rng: np.random.Generator, total: int) -> Array:
+        """Draws the cuts of three frames for each sample."""
         start, height, width, middle, stride, motion = self._choose(rng, self.chances[0], total)
         room = np.stack([height, width]) - self.size
         pan = rng.integers(-PAN, PAN + 1, (2, total)) * (rng.random(total) < PAN_SHARE) * (not self.plain)
@@ -118,12 +135,14 @@ class Batches:
             frames.append(start + ((middle + moment * stride * forward) * height + row) * width + column)
         return self._turn(rng, np.stack(frames, axis=1), width, self.size)
 
-    def _choose(self, rng, chances, *shape):
-        """The columns of the table for triplets drawn by their chances, each of this shape."""
+    def _choose(self, rng: np.random.Generator, chances: Array, *shape: int) -> Array:
+        """Draws triplets by their chances; returns the columns of the table, each of this shape."""
         drawn = np.searchsorted(chances, rng.random(shape) * chances[-1], side="right")
         return np.moveaxis(self.table[drawn], -1, 0)
 
-    def _liveliness(self, corners, height, width, middle, stride, motion):
+    def _liveliness(
+        self, corners: Array, height: Array, width: Array, middle: Array, stride: Array, motion: Array
+    ) -> Array:
         """The chances of crops at `corners` (CANDIDATES, 2, N), by how much changes there: (CANDIDATES, N)."""
         cells = np.arange(max(1, self.crop // CELL))
         columns = (height, width, middle, stride, motion)
@@ -136,7 +155,7 @@ class Batches:
         change = (self.motion[at].astype(np.float32) * stride).mean(axis=(2, 3, 4)) * 2
         return np.sqrt(np.clip(change, 1, LIVELY))
 
-    def _turn(self, rng, first, width, size):
+    def _turn(self, rng: np.random.Generator, first: Array, width: Array, size: int) -> Array:
         """Cuts that begin at the pixels `first` (N, pictures), mirrored, transposed, and their channels exchanged.
 
         A cut of one or more pictures is a row of whole numbers: the first pixel of each of them, how far from it the
@@ -151,11 +170,11 @@ class Batches:
         channels = np.where(recoloured[:, None], rng.permuted(channels, axis=1), channels)
         return np.column_stack([first, down, across, channels])
 
-    def _cut(self, cuts, size):
+    def _cut(self, cuts: Array, size: int) -> Tensor:
         """The pixels of cuts: (N, pictures, 3, size, size), float32, 0 to 255."""
-        cuts = torch.from_numpy(cuts).to(self.device, non_blocking=True)
-        pictures = cuts.shape[1] - 5
-        first, down, across, channels = cuts.split([pictures, 1, 1, 3], dim=1)
+        table = torch.from_numpy(cuts).to(self.device, non_blocking=True)
+        pictures = table.shape[1] - 5
+        first, down, across, channels = table.split([pictures, 1, 1, 3], dim=1)
         steps = torch.arange(size, device=self.device)
         square = down[..., None] * steps[:, None] + across[..., None] * steps  # (N, size, size)
         at = first[..., None, None] + square[:, None]  # (N, pictures, size, size)
@@ -163,8 +182,8 @@ class Batches:
         planes = torch.arange(first.numel(), device=self.device).view(-1, pictures, 1) * 3 + channels[:, None]
         return pixels.reshape(-1, size, size).index_select(0, planes.flatten()).float().view(pixels.shape)
 
-    def _draw_layers(self, rng, total):
-        """For each sample its layers, from the back: cuts, paths, and the masks of all but the first."""
+    def _draw_layers(self, rng: np.random.Generator, total: int) -> tuple[Array, Array, Array]:
+        """Draws the layers of each sample, from the back: cuts, paths, and the masks of all but the first."""
         size = self.size + 2 * SURROUNDINGS
         shape = (total, LAYERS)
         start, height, width, middle, _, _ = self._choose(rng, self.chances[1], *shape)
@@ -185,25 +204,25 @@ class Batches:
         noise[:, -1] = np.where(rng.random((total, 1, 1)) < 0.5, noise[:, -1], -1e3)
         return cuts, paths.astype(np.float32), noise.astype(np.float32)
 
-    def _blend(self, cuts, paths, noise):
+    def _blend(self, cuts: Array, paths: Array, noise: Array) -> Tensor:
         """The three frames of synthetic scenes: (N, 3, 3, S, S), float32, 0 to 255.
 
-        The middle frame is resampled like the others, off the pixels of its layers: or the network would learn to
-        sharpen.
+        The middle frame is resampled like the others, not at the pixels of its layers: otherwise the network would
+        learn to sharpen.
         """
         size = self.size + 2 * SURROUNDINGS
-        paths, noise = (torch.from_numpy(drawn).to(self.device, non_blocking=True) for drawn in (paths, noise))
+        path, blobs = (torch.from_numpy(drawn).to(self.device, non_blocking=True) for drawn in (paths, noise))
         pictures = self._cut(cuts.reshape(-1, cuts.shape[-1]), size).view(-1, LAYERS, 3, size, size)
-        masks = F.interpolate(noise, size=(size, size), mode="bicubic", align_corners=True).sigmoid()
-        masks = F.pad(masks, [0, 0, 0, 0, 1, 0], value=1.0)  # the layer at the back covers all
+        masks = F.interpolate(blobs, size=(size, size), mode="bicubic", align_corners=True).sigmoid()
+        masks = F.pad(masks, [0, 0, 0, 0, 1, 0], value=1.0)  # the layer at the back covers everything
         layers = torch.cat([pictures, masks[:, :, None]], dim=2)  # (N, LAYERS, 4, size, size)
 
         steps = torch.arange(self.size, device=self.device) - (self.size - 1) / 2
         square = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)  # (S, S, 2): x, y from the centre
         frames = []
         for moment in (-1, 0, 1):
-            warp = torch.eye(2, device=self.device) + moment * paths[..., :2]
-            shift = moment * paths[..., 2] + paths[..., 3]
+            warp = torch.eye(2, device=self.device) + moment * path[..., :2]
+            shift = moment * path[..., 2] + path[..., 3]
             at = torch.einsum("yxj,nlij->nlyxi", square, warp) + shift[:, :, None, None]
             at = at.flatten(0, 1) * (2 / size)
             moved = F.grid_sample(layers.flatten(0, 1), at, "bicubic", padding_mode="reflection", align_corners=False)
@@ -215,16 +234,18 @@ class Batches:
         return torch.stack(frames, dim=1)
 
 
-def _triplets(scenes):
-    """All triplets of scenes, and a weight for each: how much is to be learned from it.
+def _triplets(scenes: Sequence[Scene]) -> tuple[Array, Array]:
+    """All triplets of scenes, and a weight for each: how much can be learned from it.
 
     Returns:
         (N, 6) int64: the scene's first pixel, height and width; the middle frame, the stride, and where the scene's
         motion begins among those of all scenes; (N,) float64.
     """
-    rows, weights, motion = [np.empty((0, 6), np.int64)], [np.empty(0)], 0
+    rows: list[Array] = [np.empty((0, 6), np.int64)]
+    weights: list[Array] = [np.empty(0)]
+    motion = 0
     for scene in scenes:
-        cells = scene.motion.shape[1] * scene.motion.shape[2] or 1  # none in frames that are smaller than one
+        cells = scene.motion.shape[1] * scene.motion.shape[2] or 1  # frames smaller than a cell have none
         change = scene.motion.sum(axis=(1, 2), dtype=np.float64) / cells
         so_far = np.concatenate([[0], change.cumsum()])  # (frames,)
         for stride in STRIDES:

@@ -1,0 +1,39 @@
+"""A clip that moves, one that is learned by heart, and a run that has learned it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers.clips import write_clip
+from helpers.training import ROOT
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory, moving_frames):
+    """A folder with one short clip of a texture that moves by five pixels from frame to frame."""
+    folder = tmp_path_factory.mktemp("film")
+    write_clip(folder / "film.mp4", moving_frames(12, 180, 200, step=5))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frames(noise):
+    """Three of a small grey clip, whose texture moves aslant by three pixels: one crop, turned and mirrored."""
+    picture = (255 * noise(91, 91)).astype(np.uint8)[..., :1].repeat(3, axis=2)
+    return np.stack([picture[3 * t :, 3 * t :][:82, :82] for t in range(3)])
+
+
+@pytest.fixture(scope="session")
+def trained(frames, tmp_path_factory):
+    """A run that learns those frames by heart; returns its folder, that of the clip, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name in ("film", "held out"):
+        write_clip(folder / name / f"{name}.mp4", frames)
+    words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "120", "--batch", "4"]
+    words += ["--crop", "32", "--learning-rate", "1e-3", "--average", "0.9", "--report", "5"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return folder / "run", folder / "film", done.stdout
