@@ -10,21 +10,25 @@
 This is equation 2 of Niklaus, Mai and Liu, "Video Frame Interpolation via Adaptive Separable Convolution" (ICCV
 2017), for one of the two frames. Any K >= 1, any C, empty batches too.
 
-`sepconv` is registered with PyTorch as one operator: it has gradients and works under `torch.compile`,
-`torch.export`, autocast (which computes it in float32) and CUDA graphs. On the CPU it runs on the Numba kernels of
-sepconv_cpu.py, on NVIDIA GPUs on those of sepconv.cu, which CuPy compiles; on other devices, and where CuPy cannot be
-had, on `sepconv_reference`.
+`sepconv` is registered with PyTorch as one operator: it has gradients, and works under `torch.compile`,
+`torch.export`, autocast (which computes it in float32) and CUDA graphs. Its kernels are in vfi/kernels: on the CPU by
+Numba, on NVIDIA GPUs in CUDA C++, which CuPy compiles. Other devices, and GPUs without CuPy, use `sepconv_reference`.
 """
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import Tensor
+
+Gradients = tuple[Tensor, ...]  # of frame, vertical and horizontal
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def sepconv(frame, vertical, horizontal):
+def sepconv(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     """Applies to every pixel its own separable kernel; see the formula at the top of this file.
 
     Args:
@@ -49,11 +53,12 @@ def sepconv(frame, vertical, horizontal):
     for name, tensor in {"frame": frame, "vertical": vertical, "horizontal": horizontal}.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
-    return torch.ops.sepconv.sepconv(frame, vertical, horizontal)
+    out: Tensor = torch.ops.sepconv.sepconv(frame, vertical, horizontal)
+    return out
 
 
-def sepconv_reference(frame, vertical, horizontal):
-    """The same by the formula: slow and plain, for any device and dtype, differentiable. The oracle of the tests."""
+def sepconv_reference(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """The formula in plain PyTorch: slow, for any device and dtype, differentiable. The oracle of the tests."""
     taps, height, width = vertical.shape[1:]
     total = torch.promote_types(frame.dtype, torch.float32)
     out = torch.zeros(*frame.shape[:2], height, width, dtype=total, device=frame.device)
@@ -64,7 +69,9 @@ def sepconv_reference(frame, vertical, horizontal):
     return out.to(frame.dtype)
 
 
-def sepconv_reference_backward(grad_out, frame, vertical, horizontal):
+def sepconv_reference_backward(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of all three inputs by the formula, in float32 or better, for any device and dtype.
 
     With s_ij = sum_c grad_out_c * frame_c[y + i, x + j], the gradients of vertical and horizontal are sum_j s_ij *
@@ -90,7 +97,7 @@ class sepconv_func:
     apply = staticmethod(sepconv)
 
 
-def _check(frame, vertical, horizontal):
+def _check(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
     tensors = {"frame": frame, "vertical": vertical, "horizontal": horizontal}
     for name, tensor in tensors.items():
         if tensor.dim() != 4:
@@ -116,7 +123,9 @@ def _check(frame, vertical, horizontal):
         )
 
 
-def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
+def _check_backward(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]
+) -> None:
     _check(frame, vertical, horizontal)
     expected = (*frame.shape[:2], *vertical.shape[2:])
     if grad_out.shape != expected or grad_out.dtype != frame.dtype or grad_out.device != frame.device:
@@ -129,13 +138,13 @@ def _check_backward(grad_out, frame, vertical, horizontal, output_mask):
 
 
 # The operators, a kernel for each device. They are declared by their schemas: the decorator `torch.library.custom_op`
-# says the same, but its first call costs a second and more, the import of the compiler that most people never use.
+# says the same, but its first call imports the compiler, which takes a second and which most programs never use.
 
 FORWARD = "sepconv::sepconv"
 BACKWARD = "sepconv::sepconv_backward"
 
 torch.library.define(FORWARD, "(Tensor frame, Tensor vertical, Tensor horizontal) -> Tensor")
-torch.library.define(  # the gradients that output_mask asks for, empty tensors in place of the others
+torch.library.define(  # the gradients that output_mask asks for, and empty tensors for the others
     BACKWARD,
     "(Tensor grad_out, Tensor frame, Tensor vertical, Tensor horizontal, bool[] output_mask)"
     " -> (Tensor, Tensor, Tensor)",
@@ -143,28 +152,30 @@ torch.library.define(  # the gradients that output_mask asks for, empty tensors 
 
 
 @torch.library.impl(FORWARD, "cpu")
-def _forward_cpu(frame, vertical, horizontal):
-    from vfi.kernels import cpu as sepconv_cpu  # here: importing Numba takes a while that only those pay who use it
+def _forward_cpu(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    from vfi.kernels import cpu  # here: only calls that need Numba wait for its import
 
+    if not cpu.supports(frame.dtype):
+        return _forward_elsewhere(frame, vertical, horizontal)
     _check(frame, vertical, horizontal)
     out = _empty_out(frame, vertical)
-    sepconv_cpu.forward((out,), frame, vertical, horizontal)
+    cpu.forward(out, frame, vertical, horizontal)
     return out
 
 
-def _forward_elsewhere(frame, vertical, horizontal):
+def _forward_elsewhere(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     _check(frame, vertical, horizontal)
     return sepconv_reference(frame, vertical, horizontal)
 
 
-def _forward_cuda(frame, vertical, horizontal):
-    from vfi.kernels import cuda as sepconv_cuda
+def _forward_cuda(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    from vfi.kernels import cuda
 
     if not _has_cuda_kernels():
         return _forward_elsewhere(frame, vertical, horizontal)
     _check(frame, vertical, horizontal)
     out = _empty_out(frame, vertical)
-    sepconv_cuda.forward((out,), frame, vertical, horizontal)
+    cuda.forward(out, frame, vertical, horizontal)
     return out
 
 
@@ -173,22 +184,28 @@ torch.library.impl(FORWARD, "default", _forward_elsewhere)
 
 
 @torch.library.register_fake(FORWARD)
-def _forward_fake(frame, vertical, horizontal):
+def _forward_fake(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     _check(frame, vertical, horizontal)
     return _empty_out(frame, vertical)
 
 
 @torch.library.impl(BACKWARD, "cpu")
-def _backward_cpu(grad_out, frame, vertical, horizontal, output_mask):
-    from vfi.kernels import cpu as sepconv_cpu
+def _backward_cpu(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]
+) -> Gradients:
+    from vfi.kernels import cpu
 
+    if not cpu.supports(frame.dtype):
+        return _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask)
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
     gradients = _empty_gradients(frame, vertical, horizontal, output_mask)
-    sepconv_cpu.backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
+    cpu.backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
     return gradients
 
 
-def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
+def _backward_elsewhere(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]
+) -> Gradients:
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
     gradients = sepconv_reference_backward(grad_out, frame, vertical, horizontal)
     targets = _empty_gradients(frame, vertical, horizontal, output_mask)
@@ -198,14 +215,16 @@ def _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask):
     )
 
 
-def _backward_cuda(grad_out, frame, vertical, horizontal, output_mask):
-    from vfi.kernels import cuda as sepconv_cuda
+def _backward_cuda(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]
+) -> Gradients:
+    from vfi.kernels import cuda
 
     if not _has_cuda_kernels():
         return _backward_elsewhere(grad_out, frame, vertical, horizontal, output_mask)
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
     gradients = _empty_gradients(frame, vertical, horizontal, output_mask)
-    sepconv_cuda.backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
+    cuda.backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
     return gradients
 
 
@@ -214,50 +233,52 @@ torch.library.impl(BACKWARD, "default", _backward_elsewhere)
 
 
 @torch.library.register_fake(BACKWARD)
-def _backward_fake(grad_out, frame, vertical, horizontal, output_mask):
+def _backward_fake(
+    grad_out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]
+) -> Gradients:
     _check_backward(grad_out, frame, vertical, horizontal, output_mask)
     return _empty_gradients(frame, vertical, horizontal, output_mask)
 
 
-def cuda_problem():
-    """What keeps the CUDA kernels from running on this machine, and what to install: a sentence, or None."""
-    from vfi.kernels import cuda as sepconv_cuda
+def cuda_problem() -> str | None:
+    """Why the CUDA kernels cannot run on this machine, and what to install: a sentence, or None if they can."""
+    from vfi.kernels import cuda
 
-    return sepconv_cuda.problem()
+    return cuda.problem()
 
 
 @lru_cache
-def _has_cuda_kernels():
-    """False, and a warning the first time, where plain PyTorch has to do."""
+def _has_cuda_kernels() -> bool:
+    """Whether the CUDA kernels work here; warns once if plain PyTorch must replace them."""
     problem = cuda_problem()
     if problem:
-        logging.getLogger(__name__).warning("%s; until then the GPU goes the long way round", problem)
+        logging.getLogger(__name__).warning("%s; falling back to plain PyTorch on the GPU", problem)
     return problem is None
 
 
-def _empty_out(frame, vertical):
+def _empty_out(frame: Tensor, vertical: Tensor) -> Tensor:
     return frame.new_empty(*frame.shape[:2], *vertical.shape[2:])
 
 
-def _empty_gradients(frame, vertical, horizontal, output_mask):
-    """Uninitialised, in the memory format of what they are the gradients of."""
+def _empty_gradients(frame: Tensor, vertical: Tensor, horizontal: Tensor, output_mask: Sequence[bool]) -> Gradients:
+    """Uninitialised gradients, in the memory format of their tensors."""
     return tuple(
         torch.empty_like(tensor) if wanted else tensor.new_empty(0)
         for tensor, wanted in zip((frame, vertical, horizontal), output_mask, strict=True)
     )
 
 
-def _save(ctx, inputs, output):
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _differentiate(ctx, grad_out):
+def _differentiate(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     output_mask = list(ctx.needs_input_grad)
     gradients = torch.ops.sepconv.sepconv_backward(grad_out, *ctx.saved_tensors, output_mask)
     return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, output_mask, strict=True))
 
 
-def _refuse(ctx, *gradients):
+def _refuse(ctx: Any, *gradients: Tensor) -> None:
     raise NotImplementedError("sepconv has no second derivatives: do not call backward with create_graph=True")
 
 

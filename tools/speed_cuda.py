@@ -101,7 +101,7 @@ def arguments(size, dtype, channels_last=True):
 def naive(frame, vertical, horizontal, compensated):
     """The op by the kernel of speed.cu."""
     out = frame.new_empty(*frame.shape[:2], *vertical.shape[2:])
-    (launch,) = sepconv_cuda.plan_forward((out,), frame, vertical, horizontal, (0, 0))
+    (launch,) = sepconv_cuda.plan_forward(out, frame, vertical, horizontal, (0, 0))
     kernel = f"naive<{sepconv_cuda.TYPES[frame.dtype]}, {str(compensated).lower()}>"
     launches = [sepconv_cuda.plan_any(kernel, out.numel(), launch.arguments)]
     sepconv_cuda.run(launches, frame.device, (sepconv_cuda.SOURCE, YARDSTICK))

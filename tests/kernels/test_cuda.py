@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.definition import interpolate
 from helpers.emulation import Emulator, Guarded
-from test_sepconv import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_out
+from helpers.kernels import LAYOUTS, SIZES, TOLERANCE, arguments, deviation, laid_out
 
 import sepconv as sepconv_module
 from sepconv import sepconv, sepconv_reference, sepconv_reference_backward
@@ -106,7 +106,7 @@ def emulate(emulator, inputs, grad_out, capability=HOPPER, mask=(True, True, Tru
     inputs, grad_out = [guarded.copy(tensor) for tensor in inputs], guarded.copy(grad_out)
     out = guarded.empty_like(torch.empty(grad_out.shape, dtype=grad_out.dtype))
     gradients = [guarded.empty_like(torch.empty_like(tensor)) for tensor in inputs]
-    launches = sepconv_cuda.plan_forward((out,), *inputs, capability)
+    launches = sepconv_cuda.plan_forward(out, *inputs, capability)
     launches += sepconv_cuda.plan_backward(gradients, grad_out, *inputs, list(mask))
     emulator.run(launches, backwards)
     guarded.check()
@@ -181,7 +181,7 @@ def test_emulated_odd_alignments(emulator, start, padding):
     """The tensor-core kernel copies pairs where it can."""
     inputs = odd_arguments(start, padding)
     out = torch.empty(1, 3, 6, 21, dtype=torch.float16)
-    emulator.run(sepconv_cuda.plan_forward((out,), *inputs, HOPPER))
+    emulator.run(sepconv_cuda.plan_forward(out, *inputs, HOPPER))
     assert deviation(out, sepconv_reference(*(tensor.double() for tensor in inputs))) < TOLERANCE[torch.float16]
 
 
@@ -189,21 +189,21 @@ def test_emulated_odd_alignments(emulator, start, padding):
 @pytest.mark.parametrize("compensated", ["false", "true"])
 def test_emulated_yardsticks(emulator, compensated):
     *inputs, grad_out = arguments((1, 3, 5, 7, 51))
-    (launch,) = sepconv_cuda.plan_forward((grad_out,), *inputs, HOPPER)
+    (launch,) = sepconv_cuda.plan_forward(grad_out, *inputs, HOPPER)
     emulator.run([sepconv_cuda.plan_any(f"naive<float, {compensated}>", grad_out.numel(), launch.arguments)])
     assert deviation(grad_out, sepconv_reference(*(tensor.double() for tensor in inputs))) < 2e-6
 
 
 def test_nothing_to_do_is_no_launch():
     *inputs, grad_out = arguments((1, 3, 0, 4, 51))
-    assert sepconv_cuda.plan_forward((grad_out,), *inputs, HOPPER) == []
+    assert sepconv_cuda.plan_forward(grad_out, *inputs, HOPPER) == []
 
 
 def test_grids_within_their_limits():
     """More rows of tiles or samples than a grid holds go to the kernels for any sizes."""
     frame = torch.empty(1, 3, 1, 1).expand(1, 3, 400_050, 51)
     kernels = torch.empty(1, 1, 1, 1).expand(1, 51, 400_000, 1)
-    (launch,) = sepconv_cuda.plan_forward((torch.empty(1, 3, 400_000, 1),), frame, kernels, kernels, HOPPER)
+    (launch,) = sepconv_cuda.plan_forward(torch.empty(1, 3, 400_000, 1), frame, kernels, kernels, HOPPER)
     assert launch.kernel == "forward_any<float>"
     assert launch.grid == (-(-3 * 400_000 // 256), 1, 1)
 

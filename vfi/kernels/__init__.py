@@ -1,1 +1,7 @@
-"""The op, computed: Numba on CPUs, CUDA on NVIDIA GPUs."""
+"""The op, computed; nothing else in the project mentions Numba or CuPy.
+
+cpu.py         tasks, threads and tensors of the kernels on the CPU, compiled by Numba
+cpu_tiles.py   their vectors and register tiles
+sepconv.cu     THE CUDA KERNELS, for NVIDIA GPUs
+cuda.py        plans which of them to launch, compiles them by CuPy, and launches them
+"""

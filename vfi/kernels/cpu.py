@@ -1,435 +1,71 @@
 """The op on the CPU: Numba kernels behind `sepconv::sepconv` and `sepconv::sepconv_backward`.
 
-The arithmetic is K * K * C multiply-adds for every pixel; what decides the speed is how many loads each of them
-costs. As in a matrix product, the work is therefore cut into tiles that live in registers:
+Everything that a register tile (cpu_tiles.py) reads is first packed into small contiguous buffers, and what it writes
+is unpacked from one. Packing deals with strides, 16-bit types and ragged edges: the inner loops know none of them.
 
-* a tile is a few rows times one vector (`LANES` neighbouring pixels of a row) times a group of channels. Walking
-  down the frame row by row, one load of the frame serves all rows of the tile, and one load of a horizontal kernel
-  serves all channels;
-* everything that a tile reads is first packed into small contiguous buffers, and what it writes is unpacked from
-  one. Packing is where strides, 16-bit types and ragged edges are dealt with: the inner loops know none of them.
+Threads are Python threads over kernels that release the GIL: unlike Numba's own pool they may be entered from several
+threads at once, and they follow `torch.set_num_threads`. Each element is summed by one thread in one order, so that
+results do not depend on the number of threads.
 
-The inner loops are emitted as LLVM vector instructions (`numba.extending.intrinsic`), because no vectoriser finds
-this blocking by itself. Threads are Python threads over kernels that release the GIL: unlike Numba's own pool they
-may be entered from several threads at once, and they follow `torch.set_num_threads`. Each element is summed by one
-thread in one order, so that results do not depend on the number of threads.
-
-Shapes are those of sepconv.py. Arrays are addressed in bytes, so that one compiled kernel serves all strides.
+Shapes are those of sepconv.py.
 """
 
 import contextlib
-import inspect
 import os
-import platform
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, wraps
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.caching import FunctionCache
-from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic
+from torch import Tensor
 
-_FEATURES = get_host_cpu_features() if numba.config.CPU_FEATURES is None else numba.config.CPU_FEATURES
-_ARM = platform.machine() in ("arm64", "aarch64")
-_MANY_REGISTERS = "+avx512f" in _FEATURES or _ARM  # 32 of them, not 16
+from vfi.kernels import cpu_tiles
+from vfi.kernels.cpu_tiles import (
+    GRADIENT_ROWS,
+    HALF_INSTRUCTIONS,
+    ROWS,
+    VECTOR_BYTES,
+    add_row,
+    add_row_to_frame_gradient,
+    add_row_to_kernel_gradients,
+    copy,
+    load,
+    prefetch,
+    store,
+    transpose,
+)
 
-_HALF_INSTRUCTIONS = "+f16c" in _FEATURES or _ARM  # what every processor since 2013 has
-
-VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 16 if _ARM else 32
-ROWS = 6 if _MANY_REGISTERS else 4  # of a tile: times 3 channels, 18 (12) registers hold its sums
-GRADIENT_ROWS = 4 if _MANY_REGISTERS else 2  # likewise, where kernel gradients are summed
 GROUP = 4  # channels of a tile, at most
 CHUNK = 512  # pixels of a row in one task: bounds the packed part of the frame to what an L2 cache holds
-
-
-# --- Vector instructions ---------------------------------------------------------------------------------------
-
-
-def _index(value):
-    return ir.Constant(ir.IntType(64), value)
-
-
-def _splat(kind, value):
-    """A constant of a scalar or a vector type."""
-    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
-
-
-def _widen(builder, bits, dtype, shape):
-    """What lies in memory -> numbers to reckon with; `shape` makes a scalar type itself or a vector of it.
-
-    uint16 stands for the bits of a float16, int16 for those of a bfloat16; both become float32.
-    """
-    if dtype == types.uint16:
-        return builder.fpext(builder.bitcast(bits, shape(ir.HalfType())), shape(ir.FloatType()))
-    if dtype == types.int16:
-        wide = shape(ir.IntType(32))
-        return builder.bitcast(builder.shl(builder.zext(bits, wide), _splat(wide, 16)), shape(ir.FloatType()))
-    return bits
-
-
-def _narrow(builder, values, dtype, shape):
-    """The inverse of `_widen`, rounding to nearest even."""
-    if dtype == types.uint16:
-        return builder.bitcast(builder.fptrunc(values, shape(ir.HalfType())), shape(ir.IntType(16)))
-    if dtype == types.int16:
-        wide = shape(ir.IntType(32))
-        bits = builder.bitcast(values, wide)
-        odd = builder.and_(builder.lshr(bits, _splat(wide, 16)), _splat(wide, 1))
-        rounded = builder.add(bits, builder.add(odd, _splat(wide, 0x7FFF)))
-        nan = builder.fcmp_unordered("uno", values, values)  # rounding could carry its bits into the sign
-        rounded = builder.select(nan, _splat(wide, 0x7FC00000), rounded)
-        return builder.trunc(builder.lshr(rounded, _splat(wide, 16)), shape(ir.IntType(16)))
-    return values
-
-
-class _Array:
-    """An array of any type in generated code: reads and writes vectors (or single values) of it at a byte offset."""
-
-    def __init__(self, context, builder, array_type, array, lanes=1):
-        self.builder, self.dtype = builder, array_type.dtype
-        self.data = context.make_array(array_type)(context, builder, array).data
-        self.shape = (lambda scalar: scalar) if lanes == 1 else (lambda scalar: ir.VectorType(scalar, lanes))
-        self.memory = self.shape(self.data.type.pointee)
-        self.align = array_type.dtype.bitwidth // 8
-
-    def _at(self, offset):
-        return cgutils.pointer_add(self.builder, self.data, offset, self.memory.as_pointer())
-
-    def load(self, offset):
-        bits = self.builder.load(self._at(offset), align=self.align)
-        return _widen(self.builder, bits, self.dtype, self.shape)
-
-    def store(self, values, offset):
-        bits = _narrow(self.builder, values, self.dtype, self.shape)
-        self.builder.store(bits, self._at(offset), align=self.align)
-
-
-def _lanes(array_type):
-    return VECTOR_BYTES * 8 // array_type.dtype.bitwidth
-
-
-@intrinsic
-def _load(typingctx, array, offset):
-    """The value `offset` bytes into an array."""
-    result = array.dtype if isinstance(array.dtype, types.Float) else types.float32
-
-    def codegen(context, builder, signature, args):
-        return _Array(context, builder, signature.args[0], args[0]).load(args[1])
-
-    return result(array, offset), codegen
-
-
-@intrinsic
-def _store(typingctx, array, offset, value):
-    """The inverse of `_load`."""
-
-    def codegen(context, builder, signature, args):
-        _Array(context, builder, signature.args[0], args[0]).store(args[2], args[1])
-        return context.get_dummy_value()
-
-    return types.void(array, offset, value), codegen
-
-
-@intrinsic
-def _copy(typingctx, target, target_offset, source, source_offset, lanes_of):
-    """target[x] = source[x] for LANES neighbours x (as many as a vector of `lanes_of` holds)."""
-    signature = types.void(target, target_offset, source, source_offset, lanes_of)
-
-    def codegen(context, builder, signature, args):
-        lanes = _lanes(signature.args[4])
-        values = _Array(context, builder, signature.args[2], args[2], lanes).load(args[3])
-        _Array(context, builder, signature.args[0], args[0], lanes).store(values, args[1])
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def _transpose(typingctx, target, target_offset, target_stride, source, source_offset, source_stride, lanes_of):
-    """target[j, i] = source[i, j] for LANES x LANES values; the strides are those between rows."""
-    signature = types.void(target, target_offset, target_stride, source, source_offset, source_stride, lanes_of)
-
-    def codegen(context, builder, signature, args):
-        target, target_offset, target_stride, source, source_offset, source_stride, _ = args
-        lanes = _lanes(signature.args[6])
-        source = _Array(context, builder, signature.args[3], source, lanes)
-        target = _Array(context, builder, signature.args[0], target, lanes)
-
-        def place(offset, stride, row):
-            return builder.add(offset, builder.mul(stride, _index(row)))
-
-        rows = [source.load(place(source_offset, source_stride, row)) for row in range(lanes)]
-        size = lanes // 2
-        while size:  # exchange the off-diagonal quarters of every block of 2 size x 2 size
-            upper = [lanes + lane - size if lane & size else lane for lane in range(lanes)]
-            lower = [lanes + lane if lane & size else lane + size for lane in range(lanes)]
-            kind = ir.VectorType(ir.IntType(32), lanes)
-            for row in range(lanes):
-                if not row & size:
-                    pair = rows[row], rows[row | size]
-                    rows[row] = builder.shuffle_vector(*pair, ir.Constant(kind, upper))
-                    rows[row | size] = builder.shuffle_vector(*pair, ir.Constant(kind, lower))
-            size //= 2
-        for row in range(lanes):
-            target.store(rows[row], place(target_offset, target_stride, row))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def _prefetch(typingctx, array, offset):
-    """Asks for the cache line `offset` bytes into an array (or behind its end, which does nothing)."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
-        )
-        read, keep, data_cache = (ir.Constant(number, value) for value in (0, 3, 1))
-        builder.call(function, [cgutils.pointer_add(builder, data, args[1], byte), read, keep, data_cache])
-        return context.get_dummy_value()
-
-    return types.void(array, offset), codegen
-
-
-# --- Tiles -----------------------------------------------------------------------------------------------------
-#
-# Packed buffers are sequences of vectors, and "at" counts vectors in what follows. The layouts:
-#   sums, gradients of the output        [group][row][channel]
-#   horizontal kernels, their gradients  [tap][row]
-#   vertical kernels, their gradients    [tap + row][row]: what meets one row of the frame lies together
-# The channels of a frame are cut into equal groups. `group` is a tuple as long as one of them: its length, unlike
-# a number, is known when the loop is compiled.
-
-
-class _Tile:
-    """The vocabulary of the three inner loops: vectors of packed buffers, multiply-adds, a loop over the taps."""
-
-    def __init__(self, context, builder, buffer_type):
-        self.context, self.builder, self.buffer_type = context, builder, buffer_type
-        self.lanes = _lanes(buffer_type)
-        self.zero = _splat(ir.VectorType(context.get_value_type(buffer_type.dtype), self.lanes), 0.0)
-
-    def buffer(self, array):
-        """Functions that read and write the vector at an index, unaligned by `element` values."""
-        memory = _Array(self.context, self.builder, self.buffer_type, array, self.lanes)
-        size = self.buffer_type.dtype.bitwidth // 8
-        zero = _index(0)
-
-        def offset(at, element):
-            return self.builder.add(self.builder.mul(at, _index(VECTOR_BYTES)), self.builder.mul(element, _index(size)))
-
-        def load(at, element=zero):
-            return memory.load(offset(at, element))
-
-        def store(values, at):
-            memory.store(values, offset(at, zero))
-
-        return load, store
-
-    def at(self, start, *terms):
-        """start + the sum of products `terms`, as an index."""
-        total = start
-        for factors in terms:
-            a, b = (_index(factor) if isinstance(factor, int) else factor for factor in factors)
-            total = self.builder.add(total, self.builder.mul(a, b))
-        return total
-
-    def add(self, a, b):
-        return self.builder.fadd(a, b)
-
-    def multiply(self, a, b):
-        return self.builder.fmul(a, b, flags=("contract",))
-
-    def multiply_add(self, a, b, c):
-        """a * b + c, fused where the processor can."""
-        return self.builder.fadd(self.multiply(a, b), c, flags=("contract",))
-
-    def loop(self, taps, rows, limit, start, step, finish):
-        """Emits a loop over the taps for every number of rows up to `limit`, and the choice between them.
-
-        `start(rows)` gives the values that the loop carries, `step(rows, tap, values)` their successors, and
-        `finish(rows, values)` uses them.
-        """
-        builder = self.builder
-        done = builder.append_basic_block()
-        choice = builder.switch(rows, done)
-        for count in range(1, limit + 1):
-            before, body, after = (builder.append_basic_block() for _ in range(3))
-            choice.add_case(_index(count), before)
-            builder.position_at_end(before)
-            initial = [_index(0), *start(count)]
-            builder.branch(body)
-            builder.position_at_end(body)
-            carried = [builder.phi(value.type) for value in initial]
-            tap, *values = carried
-            following = [builder.add(tap, _index(1)), *step(count, tap, values)]
-            for value, first, later in zip(carried, initial, following, strict=True):
-                value.add_incoming(first, before)
-                value.add_incoming(later, body)
-            builder.cbranch(builder.icmp_signed("<", following[0], taps), body, after)
-            builder.position_at_end(after)
-            finish(count, following[1:])
-            builder.branch(done)
-        builder.position_at_end(done)
-
-
-def _tile_loop(emit):
-    """An intrinsic without a result, made of the function that emits its code: emit(tile, group, *arguments).
-
-    Compiled kernels call it with the same arguments and the group behind them; the first is a packed buffer, from
-    which the type of the sums is taken.
-    """
-
-    def declare(typingctx, *arguments):
-        def codegen(context, builder, signature, values):
-            emit(_Tile(context, builder, signature.args[0]), signature.args[-1].count, *values[:-1])
-            return context.get_dummy_value()
-
-        return types.void(*arguments), codegen
-
-    names = ["typingctx", *list(inspect.signature(emit).parameters)[2:], "group"]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    declare.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-    declare.__name__ = emit.__name__
-    return intrinsic(declare)
-
-
-@_tile_loop
-def _add_row(tile, group, sums, sums_at, frame, frame_at, pitch, vertical, vertical_at, horizontal, first, rows, taps):
-    """sums[y, c] += vertical[i, y] * sum_j frame[c, x + j] * horizontal[j, y] for rows first <= y < first + rows.
-
-    `frame_at` is where the frame's row begins (in values); `pitch` leads to the next channel.
-    """
-    load_sum, store_sum = tile.buffer(sums)
-    load_frame, _ = tile.buffer(frame)
-    load_vertical, _ = tile.buffer(vertical)
-    load_horizontal, _ = tile.buffer(horizontal)
-
-    def start(rows):
-        return [tile.zero] * (rows * group)
-
-    def step(rows, tap, values):
-        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
-        results = []
-        for row in range(rows):
-            weight = load_horizontal(tile.at(first, (ROWS, tap), (1, row)))
-            results += [tile.multiply_add(pixels[c], weight, values[row * group + c]) for c in range(group)]
-        return results
-
-    def finish(rows, values):
-        for row in range(rows):
-            weight = load_vertical(tile.at(first, (1, vertical_at), (1, row)))
-            for c in range(group):
-                at = tile.at(sums_at, (group, first), (1, row * group + c))
-                store_sum(tile.multiply_add(values[row * group + c], weight, load_sum(at)), at)
-
-    tile.loop(taps, rows, ROWS, start, step, finish)
-
-
-@_tile_loop
-def _add_row_to_kernel_gradients(
-    tile, group, grad_vertical, grad_horizontal, grad_out, grad_out_at, frame, frame_at, pitch,
-    vertical, vertical_at, horizontal, first, rows, taps,
-):  # fmt: skip
-    """With s[j] = sum_c grad_out[y, c] * frame[c, x + j], for rows first <= y < first + rows:
-
-    grad_vertical[i, y] += sum_j s[j] * horizontal[j, y] and grad_horizontal[j, y] += s[j] * vertical[i, y].
-    """
-    load_grad_vertical, store_grad_vertical = tile.buffer(grad_vertical)
-    load_grad_horizontal, store_grad_horizontal = tile.buffer(grad_horizontal)
-    load_grad_out, _ = tile.buffer(grad_out)
-    load_frame, _ = tile.buffer(frame)
-    load_vertical, _ = tile.buffer(vertical)
-    load_horizontal, _ = tile.buffer(horizontal)
-    gradients, weights = [], []  # of the tile's rows: kept in registers while the loop runs
-
-    def start(rows):
-        gradients[:] = [load_grad_out(tile.at(grad_out_at, (group, first), (1, at))) for at in range(rows * group)]
-        weights[:] = [load_vertical(tile.at(first, (1, vertical_at), (1, row))) for row in range(rows)]
-        return [tile.zero] * rows
-
-    def step(rows, tap, values):
-        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
-        results = []
-        for row in range(rows):
-            at = tile.at(first, (GRADIENT_ROWS, tap), (1, row))
-            product = tile.multiply(pixels[0], gradients[row * group])
-            for c in range(1, group):
-                product = tile.multiply_add(pixels[c], gradients[row * group + c], product)
-            results.append(tile.multiply_add(product, load_horizontal(at), values[row]))
-            store_grad_horizontal(tile.multiply_add(product, weights[row], load_grad_horizontal(at)), at)
-        return results
-
-    def finish(rows, values):
-        for row in range(rows):
-            at = tile.at(first, (1, vertical_at), (1, row))
-            store_grad_vertical(tile.add(values[row], load_grad_vertical(at)), at)
-
-    tile.loop(taps, rows, GRADIENT_ROWS, start, step, finish)
-
-
-@_tile_loop
-def _add_row_to_frame_gradient(
-    tile, group, sums, sums_at, grad_out, grad_out_at, vertical, horizontal, x, pitch, first, rows, taps
-):
-    """sums[y, c] += sum_j vertical[y, x - j] * horizontal[j, x - j] * grad_out[c, x - j], first <= y < first + rows.
-
-    All three are rows of `pitch` values; `vertical` holds the kernel value with which each row of the tile was met.
-    """
-    load_sum, store_sum = tile.buffer(sums)
-    load_grad_out, _ = tile.buffer(grad_out)
-    load_vertical, _ = tile.buffer(vertical)
-    load_horizontal, _ = tile.buffer(horizontal)
-
-    def at(index):
-        return tile.at(sums_at, (group, first), (1, index))
-
-    def start(rows):
-        return [load_sum(at(index)) for index in range(rows * group)]
-
-    def step(rows, tap, values):
-        here = tile.at(x, (-1, tap))
-        weight = load_horizontal(_index(0), tile.at(here, (pitch, tap)))
-        products = []
-        for c in range(group):
-            gradient = load_grad_out(_index(0), tile.at(here, (1, grad_out_at), (c, pitch)))
-            products.append(tile.multiply(weight, gradient))
-        results = []
-        for row in range(rows):
-            weight = load_vertical(_index(0), tile.at(here, (pitch, tile.at(first, (1, row)))))
-            results += [tile.multiply_add(products[c], weight, values[row * group + c]) for c in range(group)]
-        return results
-
-    def finish(rows, values):
-        for index, value in enumerate(values):
-            store_sum(value, at(index))
-
-    tile.loop(taps, rows, ROWS, start, step, finish)
 
 
 # --- Kernels ---------------------------------------------------------------------------------------------------
 
 
 class _Cache(FunctionCache):
-    """Numba's cache on disk, for which a disk without room is no error: the next start compiles again."""
+    """Numba's cache on disk. If the disk has no room, the next start compiles again."""
 
-    def save_overload(self, sig, data):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        # Numba compiles anew if this file has changed; here also if that of the instructions has.
+        tiles = Path(cpu_tiles.__file__).stat()
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, tiles.st_mtime, tiles.st_size)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
 
-def _compiled(function, signature=None):
-    """Compiled for one signature, or whatever types it is called with; kept on disk where there is a place for it."""
-    dispatcher = numba.njit(nogil=True)(function)
+def _compiled(function: Callable[..., Any], signature: Any = None) -> Any:
+    """Compiles for one signature, or for the types of each call; keeps the result on disk if that is possible."""
+    dispatcher: Any = numba.njit(nogil=True)(function)
     with contextlib.suppress(RuntimeError):  # neither this folder nor the user's cache can be written
         dispatcher._cache = _Cache(function)  # what njit(cache=True) does, with Numba's own
     if signature is not None:
@@ -457,24 +93,24 @@ def _pack_row(packed, start, array, offset, stride, count):
     """packed[start + x] = array[x] for x < count."""
     if stride == array.itemsize:
         for x in range(count):
-            packed[start + x] = _load(array, offset + x * array.itemsize)
+            packed[start + x] = load(array, offset + x * array.itemsize)
     else:
         for x in range(count):
-            packed[start + x] = _load(array, offset + x * stride)
+            packed[start + x] = load(array, offset + x * stride)
 
 
 @_compiled
 def _unpack_row(packed, start, array, offset, stride, count):
     """The inverse of `_pack_row`."""
     for x in range(count):
-        _store(array, offset + x * stride, packed[start + x])
+        store(array, offset + x * stride, packed[start + x])
 
 
 @_compiled
 def _pack_frame(packed, pitch, channels, frame, sample, top, left, rows, count):
     """packed[row, c, x] = frame[sample, c, top + row, left + x] for x < count, in rows of `pitch` values.
 
-    What there is not (channels that fill the last group, values behind the last) becomes zero.
+    Missing channels (which fill the last group) and values behind the last are zero-filled.
     """
     for row in range(rows):
         for c in range(channels):
@@ -502,10 +138,10 @@ def _move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count
                 there = (tap + skew * row) * step + row * VECTOR_BYTES
                 here = offset + tap * tap_stride + row * row_stride
                 if unpack:
-                    _copy(array, here, packed, there, packed)
+                    copy(array, here, packed, there, packed)
                 else:
-                    _copy(packed, there, array, here, packed)
-                    _prefetch(array, here + VECTOR_BYTES)  # the next tile's: taps lie far apart
+                    copy(packed, there, array, here, packed)
+                    prefetch(array, here + VECTOR_BYTES)  # the next tile's: taps lie far apart
     elif count == lanes and tap_stride == array.itemsize and taps >= lanes:  # channels_last
         for row in range(rows):
             for block in range((taps + lanes - 1) // lanes):
@@ -513,9 +149,9 @@ def _move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count
                 there = (tap + skew * row) * step + row * VECTOR_BYTES
                 here = offset + tap * tap_stride + row * row_stride
                 if unpack:
-                    _transpose(array, here, x_stride, packed, there, step, packed)
+                    transpose(array, here, x_stride, packed, there, step, packed)
                 else:
-                    _transpose(packed, there, step, array, here, x_stride, packed)
+                    transpose(packed, there, step, array, here, x_stride, packed)
     else:
         for tap in range(taps):
             for row in range(rows):
@@ -540,12 +176,11 @@ def _place(task, height, width, tile_rows):
     return task // (strips * chunks), top, min(tile_rows, height - top), left, min(left + chunk, width)
 
 
-def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
+def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
     """`out` for the tasks begin <= task < end."""
     _, taps, height, width = vertical.shape
     groups = (out.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
-    lanes = VECTOR_BYTES // np.empty(0, dtype).itemsize
     pitch = CHUNK + lanes + taps
     packed_frame = _scratch((ROWS + taps - 1) * channels * pitch, dtype)
     packed_vertical = _scratch((ROWS + taps - 1) * ROWS * lanes, dtype)
@@ -564,7 +199,7 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
                 active = min(rows, row + 1) - first
                 for g in range(groups):
                     frame_at = (row * channels + g * len(group)) * pitch + x - left
-                    _add_row(
+                    add_row(
                         sums,
                         g * ROWS * len(group),
                         packed_frame,
@@ -586,13 +221,12 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype):
 
 
 def _backward_kernels(
-    begin, end, grad_out, frame, vertical, horizontal, grad_vertical, grad_horizontal, needed, group, dtype
+    begin, end, grad_out, frame, vertical, horizontal, grad_vertical, grad_horizontal, needed, group, dtype, lanes
 ):
     """Both kernel gradients for the tasks begin <= task < end, written where they are `needed`."""
     _, taps, height, width = vertical.shape
     groups = (frame.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
-    lanes = VECTOR_BYTES // np.empty(0, dtype).itemsize
     pitch = CHUNK + lanes + taps
     packed_frame = _scratch((GRADIENT_ROWS + taps - 1) * channels * pitch, dtype)
     packed_grad_out = _scratch(GRADIENT_ROWS * channels * lanes, dtype)
@@ -621,7 +255,7 @@ def _backward_kernels(
                 active = min(rows, row + 1) - first
                 for g in range(groups):
                     frame_at = (row * channels + g * len(group)) * pitch + x - left
-                    _add_row_to_kernel_gradients(
+                    add_row_to_kernel_gradients(
                         vertical_sums,
                         horizontal_sums,
                         packed_grad_out,
@@ -643,12 +277,11 @@ def _backward_kernels(
                 _move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
 
 
-def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, group, dtype):
+def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, group, dtype, lanes):
     """The frame's gradient for the tasks begin <= task < end: each pixel gathers from all that it went into."""
     _, taps, height, width = vertical.shape
     groups = (grad_frame.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
-    lanes = VECTOR_BYTES // np.empty(0, dtype).itemsize
     pitch = CHUNK + lanes + taps  # a row begins taps - 1 pixels left of its chunk: what x - j can reach
     packed_grad_out = _scratch(channels * pitch, dtype)
     packed_vertical = _scratch(ROWS * pitch, dtype)
@@ -677,7 +310,7 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
                 _pack_row(packed_vertical, row * pitch + start, vertical, here, vertical.strides[3], count)
             for x in range(0, right - left, lanes):
                 for g in range(groups):
-                    _add_row_to_frame_gradient(
+                    add_row_to_frame_gradient(
                         sums,
                         (x // lanes * groups + g) * ROWS * len(group),
                         packed_grad_out,
@@ -703,19 +336,19 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
 
 
 @lru_cache
-def _pool(threads, process):
-    """The worker threads; a forked child, which inherits none of them, gets its own by its process id."""
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """The worker threads. A forked child, which inherits none of them, gets its own by its process id."""
     return ThreadPoolExecutor(threads, thread_name_prefix="sepconv")
 
 
 @lru_cache
-def _specialised(kernel, argument_types):
-    """A kernel compiled for arrays of any strides: left to itself, Numba would compile for each layout anew."""
+def _specialised(kernel: Callable[..., None], argument_types: tuple[Any, ...]) -> Any:
+    """A kernel compiled for arrays of any strides; otherwise Numba would compile it again for each layout."""
     strided = [types.Array(t.dtype, t.ndim, "A") if isinstance(t, types.Array) else t for t in argument_types]
     return _compiled(kernel, types.void(types.int64, types.int64, *strided))
 
 
-def _run(kernel, height, width, tile_rows, batch, *arguments):
+def _run(kernel: Callable[..., None], height: int, width: int, tile_rows: int, batch: int, *arguments: Any) -> None:
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
     kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
     tasks = batch * -(-height // tile_rows) * -(-width // CHUNK)
@@ -723,15 +356,15 @@ def _run(kernel, height, width, tile_rows, batch, *arguments):
     if threads <= 1:
         kernel(0, tasks, *arguments)
         return
-    pieces = min(tasks, threads * 4)  # a few for each thread: who finishes early takes over
+    pieces = min(tasks, threads * 4)  # a few for each thread, so that all finish at about the same time
     bounds = [tasks * piece // pieces for piece in range(pieces + 1)]
     pool = _pool(threads, os.getpid())
     for done in [pool.submit(kernel, *piece, *arguments) for piece in pairwise(bounds)]:
         done.result()
 
 
-def _array(tensor):
-    """The tensor's memory as the kernels take it: see `_widen` for the 16-bit types."""
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's memory as the kernels take it; 16-bit types as in cpu_tiles._widen."""
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy()
@@ -740,58 +373,52 @@ def _array(tensor):
     return tensor.numpy()
 
 
-def _sizes(frame):
-    """How the kernels are specialised: (a tuple as long as a group of channels, the type of the sums)."""
+def _sizes(frame: Tensor) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """How the kernels are specialised: (a tuple as long as a group of channels, the type of the sums, lanes)."""
     channels = frame.shape[1]
     groups = -(-channels // GROUP)
-    return (0,) * -(-channels // groups), np.dtype(np.float64 if frame.dtype == torch.float64 else np.float32)
+    dtype: np.dtype[Any] = np.dtype(np.float64 if frame.dtype == torch.float64 else np.float32)
+    return (0,) * -(-channels // groups), dtype, VECTOR_BYTES // dtype.itemsize
 
 
-def _convert_first(function):
-    """For processors that cannot convert float16: has `function` fill float32 copies, and rounds them afterwards."""
-
-    @wraps(function)
-    def converting(targets, *arguments):
-        if _HALF_INSTRUCTIONS or arguments[0].dtype != torch.float16:
-            return function(targets, *arguments)
-        copies = [target.float() for target in targets]
-        function(copies, *(a.float() if isinstance(a, torch.Tensor) else a for a in arguments))
-        for target, copy in zip(targets, copies, strict=True):
-            target.copy_(copy)
-        return None
-
-    return converting
+def supports(dtype: torch.dtype) -> bool:
+    """Whether this processor converts the dtype; float16 needs F16C, which x86 processors have since 2013."""
+    return dtype != torch.float16 or HALF_INSTRUCTIONS
 
 
-@_convert_first
-def forward(results, frame, vertical, horizontal):
-    """Fills the one tensor in `results`; all are checked CPU tensors."""
-    (out,) = results
+def forward(out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
+    """Fills `out`; all are checked CPU tensors of a dtype that is supported."""
     if out.numel():
         batch, _, height, width = out.shape
         arrays = [_array(tensor) for tensor in (frame, vertical, horizontal, out)]
         _run(_forward, height, width, ROWS, batch, *arrays, *_sizes(frame))
 
 
-@_convert_first
-def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
-    """Fills those of the three `gradients` that `output_mask` asks for; all are checked CPU tensors."""
+def backward(
+    gradients: Sequence[Tensor],
+    grad_out: Tensor,
+    frame: Tensor,
+    vertical: Tensor,
+    horizontal: Tensor,
+    output_mask: Sequence[bool],
+) -> None:
+    """Fills those of the three `gradients` that `output_mask` asks for; all as in `forward`."""
     if not grad_out.numel():
         for gradient in gradients:
             gradient.zero_()
         return
     batch, _, height, width = grad_out.shape
-    inputs = (frame, vertical, horizontal)
-    # What is not wanted is not written to: its input stands in for the type.
+    tensors = (frame, vertical, horizontal)
+    # A gradient that is not wanted is not written: its input stands in for its type.
     grad_frame, *grad_kernels = (
         _array(gradient if wanted else tensor)
-        for gradient, tensor, wanted in zip(gradients, inputs, output_mask, strict=True)
+        for gradient, tensor, wanted in zip(gradients, tensors, output_mask, strict=True)
     )
-    grad_out, *inputs = (_array(tensor) for tensor in (grad_out, *inputs))
+    grads, *inputs = (_array(tensor) for tensor in (grad_out, *tensors))
     sizes = _sizes(frame)
     if output_mask[0]:
         height_width = grad_frame.shape[2:]
-        _run(_backward_frame, *height_width, ROWS, batch, grad_out, *inputs[1:], grad_frame, *sizes)
+        _run(_backward_frame, *height_width, ROWS, batch, grads, *inputs[1:], grad_frame, *sizes)
     if any(output_mask[1:]):
         needed = tuple(output_mask[1:])
-        _run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grad_out, *inputs, *grad_kernels, needed, *sizes)
+        _run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grads, *inputs, *grad_kernels, needed, *sizes)

@@ -1,4 +1,4 @@
-"""The op on NVIDIA GPUs: plans which kernels of sepconv.cu to launch, has CuPy compile them, and launches them.
+"""The op on NVIDIA GPUs: plans which kernels of sepconv.cu to launch, compiles them by CuPy, and launches them.
 
 CuPy compiles a kernel for the card when it is first launched there, and keeps it on disk (~/.cupy/kernel_cache). Sizes
 and strides are arguments of the kernels: a new resolution compiles nothing. Launches go to PyTorch's current stream on
@@ -8,12 +8,15 @@ Shapes and names are those of sepconv.py. Planning needs no GPU, so that the tes
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 SOURCE = Path(__file__).with_name("sepconv.cu")
 OPTIONS = ("--std=c++17",)
@@ -21,15 +24,24 @@ CUPY_OPTIONS = ("-ftz=true",)  # what CuPy adds: the smallest float32 numbers be
 
 TYPES = {torch.float16: "Half", torch.bfloat16: "BFloat16", torch.float32: "float", torch.float64: "double"}
 
-# As in sepconv.cu; the tests fail where the two differ.
-TAPS = 51
-CHANNELS = (3, 4)  # that there are fast kernels for
-LANES, WARPS, TENSOR_WARPS = 32, 4, 6
-FORWARD_TILE = (LANES, 6)  # pixels, rows
-GRADIENT_TILE = (LANES, 4)
-FRAME_TILE = (LANES, 8)
-TENSOR_TILE = (8 * TENSOR_WARPS, 8)
+CHANNELS = (3, 4)  # numbers of channels with fast kernels
 TENSOR_CAPABILITY = (8, 0)  # the first cards with mma.m16n8k16
+
+
+def _read_constants(source: Path) -> dict[str, int]:
+    """The numbers that a CUDA source defines by `constexpr int NAME = EXPRESSION;`: each stands in one place only."""
+    constants: dict[str, int] = {}
+    for name, expression in re.findall(r"^constexpr int (\w+) = (.*?);", source.read_text(), re.MULTILINE):
+        constants[name] = eval(expression.replace("/", "//"), {"__builtins__": {}}, constants)
+    return constants
+
+
+_CU = _read_constants(SOURCE)
+TAPS, LANES, WARPS, TENSOR_WARPS = (_CU[name] for name in ("TAPS", "LANES", "WARPS", "TENSOR_WARPS"))
+FORWARD_TILE = (LANES, _CU["FORWARD_ROWS"])  # pixels, rows
+GRADIENT_TILE = (LANES, _CU["GRADIENT_ROWS"])
+FRAME_TILE = (LANES, _CU["FRAME_ROWS"])
+TENSOR_TILE = (_CU["TENSOR_COLUMNS"], _CU["TENSOR_ROWS"])
 ANY_THREADS = 256  # of a block of the kernels for any number of taps
 MOST_BLOCKS = 2**16 - 1  # along the second and third dimension of a grid
 
@@ -37,6 +49,10 @@ _TENSORS = ("frame", "vertical", "horizontal", "out", "grad_out", "grad_frame", 
 _SIZES = ("batch", "channels", "taps", "height", "width")
 _TENSOR = np.dtype([("data", np.uint64), ("stride", np.int64, 4)])
 _ARGUMENTS = np.dtype([(name, _TENSOR) for name in _TENSORS] + [(name, np.int32) for name in _SIZES], align=True)
+
+
+Arguments = np.ndarray[Any, Any]
+Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -51,18 +67,19 @@ class Launch:
     """
 
     kernel: str
-    grid: tuple
-    block: tuple
+    grid: Grid
+    block: Grid
     shared: int
-    arguments: np.ndarray
+    arguments: Arguments
 
 
 # --- Planning --------------------------------------------------------------------------------------------------
 
 
-def plan_forward(results, frame, vertical, horizontal, capability):
-    """The launches that fill the one tensor in `results`, on a card of this compute capability (major, minor)."""
-    (out,) = results
+def plan_forward(
+    out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor, capability: tuple[int, int]
+) -> list[Launch]:
+    """The launches that fill `out`, on a card of this compute capability (major, minor)."""
     if not out.numel():
         return []
     sizes = _sizes(frame, vertical)
@@ -79,7 +96,14 @@ def plan_forward(results, frame, vertical, horizontal, capability):
     return [plan_any(f"forward_any<{kind}>", out.numel(), arguments)]
 
 
-def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
+def plan_backward(
+    gradients: Sequence[Tensor],
+    grad_out: Tensor,
+    frame: Tensor,
+    vertical: Tensor,
+    horizontal: Tensor,
+    output_mask: Sequence[bool],
+) -> list[Launch]:
     """The launches that fill those of the three `gradients` that `output_mask` asks for; `grad_out` is not empty."""
     sizes = _sizes(frame, vertical)
     kind, channels = TYPES[frame.dtype], frame.shape[1]
@@ -114,13 +138,13 @@ def plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask)
     return launches
 
 
-def _sizes(frame, vertical):
+def _sizes(frame: Tensor, vertical: Tensor) -> tuple[int, int, int, int, int]:
     """batch, channels, taps, height, width"""
     batch, taps, height, width = vertical.shape
     return batch, frame.shape[1], taps, height, width
 
 
-def _arguments(sizes, **tensors):
+def _arguments(sizes: Sequence[int], **tensors: Tensor | None) -> Arguments:
     arguments = np.zeros(1, _ARGUMENTS)
     for name, tensor in tensors.items():
         if tensor is not None:
@@ -130,29 +154,29 @@ def _arguments(sizes, **tensors):
     return arguments
 
 
-def _tiles(frame, sizes, area, tile):
-    """The grid of tiles over an area (height, width), or None where only the kernels for any sizes do."""
+def _tiles(frame: Tensor, sizes: Sequence[int], area: Sequence[int], tile: tuple[int, int]) -> Grid | None:
+    """The grid of tiles over an area (height, width); None if only the kernels for any sizes can be used."""
     batch, channels, taps = sizes[:3]
     across, down = -(-area[1] // tile[0]), -(-area[0] // tile[1])
     fast = taps == TAPS and channels in CHANNELS and frame.dtype != torch.float64
     return (across, down, batch) if fast and max(down, batch) <= MOST_BLOCKS else None
 
 
-def tensor_memory(channels):
-    """Bytes: what a tile sees of the frame, and for each warp the kernels of four rows of eight pixels."""
-    frame = channels * (TENSOR_TILE[1] + TAPS - 1) * (TENSOR_TILE[0] - 8 + 64)
-    return 2 * (frame + TENSOR_WARPS * (8 + 4 * 8 * 73))
+def tensor_memory(channels: int) -> int:
+    """Bytes of shared memory: what a tile sees of the frame, and the kernels of a patch for each warp."""
+    frame = channels * _CU["TENSOR_FRAME_ROWS"] * _CU["TENSOR_FRAME_PITCH"]
+    return 2 * (frame + TENSOR_WARPS * _CU["PATCH_VALUES"])
 
 
-def plan_any(name, results, arguments):
-    """One launch of a kernel that has a thread for each of its `results`."""
+def plan_any(name: str, results: int, arguments: Arguments) -> Launch:
+    """A launch of a kernel with a thread for each of its `results`."""
     return Launch(name, (-(-results // ANY_THREADS), 1, 1), (ANY_THREADS, 1, 1), 0, arguments)
 
 
 # --- Compiling elsewhere ---------------------------------------------------------------------------------------
 
 
-def kernel_names(architecture):
+def kernel_names(architecture: int) -> list[str]:
     """The names of all kernels that there are for an architecture such as 90 (sm_90), with template arguments."""
     names = [
         f"{kernel}_any<{kind}>"
@@ -167,8 +191,10 @@ def kernel_names(architecture):
     return names
 
 
-def resources(names, architecture, sources=(SOURCE,)):
-    """What kernels take of a GPU, as NVRTC compiles them; no GPU is needed.
+def resources(
+    names: Sequence[str], architecture: int, sources: Sequence[Path] = (SOURCE,)
+) -> dict[str, tuple[int, ...]]:
+    """The resources that kernels take on a GPU, as NVRTC compiles them; no GPU is needed.
 
     Args:
         names: as `kernel_names` has them.
@@ -202,20 +228,27 @@ def resources(names, architecture, sources=(SOURCE,)):
         nvrtc.destroyProgram(program)
 
 
-def _code(sources):
+def _code(sources: Sequence[Path]) -> str:
     return "".join(source.read_text() for source in sources)
 
 
 # --- Launching -------------------------------------------------------------------------------------------------
 
 
-def forward(results, frame, vertical, horizontal):
-    """Fills the one tensor in `results`; all are checked tensors on one GPU."""
+def forward(out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
+    """Fills `out`; all are checked tensors on one GPU."""
     capability = torch.cuda.get_device_capability(frame.device)
-    run(plan_forward(results, frame, vertical, horizontal, capability), frame.device)
+    run(plan_forward(out, frame, vertical, horizontal, capability), frame.device)
 
 
-def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
+def backward(
+    gradients: Sequence[Tensor],
+    grad_out: Tensor,
+    frame: Tensor,
+    vertical: Tensor,
+    horizontal: Tensor,
+    output_mask: Sequence[bool],
+) -> None:
     """Fills those of the three `gradients` that `output_mask` asks for; all are checked tensors on one GPU."""
     if not grad_out.numel():
         for gradient in gradients:
@@ -224,7 +257,7 @@ def backward(gradients, grad_out, frame, vertical, horizontal, output_mask):
     run(plan_backward(gradients, grad_out, frame, vertical, horizontal, output_mask), frame.device)
 
 
-def run(launches, device, sources=(SOURCE,)):
+def run(launches: Sequence[Launch], device: torch.device, sources: Sequence[Path] = (SOURCE,)) -> None:
     """Launches kernels of the sources, taken together, on PyTorch's current stream of the device."""
     import cupy  # here: the tests plan launches where there is no CuPy
 
@@ -236,37 +269,37 @@ def run(launches, device, sources=(SOURCE,)):
 
 
 @lru_cache
-def _kernel(name, shared, device, sources):
-    """The kernel, compiled when it is first called; to be made and called with `device` as the current one."""
+def _kernel(name: str, shared: int, device: int, sources: tuple[Path, ...]) -> Any:
+    """The kernel, compiled at its first call; `device` must be the current device now, and at every call."""
     import cupy
 
     module = cupy.RawModule(code=_code(sources), options=OPTIONS, name_expressions=(name,))
     kernel = module.get_function(name)
-    if shared:  # above 48 KiB only on request
+    if shared:  # more than 48 KiB must be requested
         kernel.max_dynamic_shared_size_bytes = shared
     return kernel
 
 
 class _Borrowed:
-    """A stream of PyTorch's, as CuPy takes those of others."""
+    """A stream of PyTorch's, in the protocol by which CuPy takes streams of others."""
 
-    def __init__(self, pointer):
+    def __init__(self, pointer: int) -> None:
         self.pointer = pointer
 
-    def __cuda_stream__(self):
+    def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self.pointer  # version of the protocol, stream
 
 
 @lru_cache
-def _stream(pointer, device):
+def _stream(pointer: int, device: int) -> Any:
     import cupy
 
     return cupy.cuda.Stream.from_external(_Borrowed(pointer))
 
 
 @lru_cache
-def problem():
-    """What keeps the kernels from running on this machine's GPUs, and what to install: a sentence, or None."""
+def problem() -> str | None:
+    """Why the kernels cannot run on this machine's GPUs, and what to install: a sentence, or None if they can."""
     major = (torch.version.cuda or "").partition(".")[0]
     if not major:
         return "the CUDA kernels need a PyTorch built for CUDA"
@@ -277,7 +310,7 @@ def problem():
         nvrtc.getVersion()
         cupy.RawModule(code='extern "C" __global__ void nothing() {}').compile()
         reason = None if hasattr(cupy.cuda.Stream, "from_external") else f"CuPy {cupy.__version__} is too old"
-    except Exception as error:  # of whatever is missing or does not fit: CuPy, NVRTC, the driver
+    except Exception as error:  # CuPy, NVRTC or the driver is missing, or does not fit
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
     if reason:
         return (
