@@ -26,7 +26,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the imports take seconds: Ctrl-C during them prints no traceback
 
 import vfi
-from vfi.command_line import exit_status
+from vfi.command_line import Help, exit_status
 from vfi.interpolator import PRECISIONS
 from vfi.network import REACH, STRIDE
 from vfi.training import loop, validation
@@ -62,7 +62,7 @@ def run_options(options: argparse.Namespace) -> loop.RunOptions:
     return loop.RunOptions(
         data=options.data,
         out=options.out,
-        held_out=options.held_out,
+        held_out=options.held_out or (),
         changes={name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None},
         resume=options.resume is not None,
         begins_anew=options.resume == "auto",
@@ -78,7 +78,9 @@ def run_options(options: argparse.Namespace) -> loop.RunOptions:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options, checked; values of the recipe that were not given are None."""
     parser = argparse.ArgumentParser(
-        prog="train.py", description="Trains the network from any folder of videos, or measures weights on videos."
+        prog="train.py",
+        description="Trains the network from any folder of videos, or measures weights on videos.",
+        formatter_class=Help,
     )
     parser.add_argument(
         "--data",
@@ -93,7 +95,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--held-out",
         type=Path,
         action="append",
-        default=[],
         metavar="DIR",
         help="folder of videos to watch progress on",
     )
@@ -118,7 +119,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what to begin with: frame averaging (the default for l1), or l1 weights (lf: the bundled ones)",
     )
     add_recipe_options(parser)
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to train")
     parser.add_argument(
         "--compile",
         action="store_true",
@@ -128,18 +129,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for decoded frames, 0.6 GB for 1,000 of 600x336; it may be deleted after training; default: "
-        "OUT/frames",
+        help="folder for decoded frames, 0.6 GB for 1,000 of 600x336; it may be deleted after training "
+        "(default: OUT/frames)",
     )
-    parser.add_argument(
-        "--report", type=within(float, 0), default=30, metavar="S", help="seconds between reports; default: 30"
-    )
+    parser.add_argument("--report", type=within(float, 0), default=30, metavar="S", help="seconds between reports")
     parser.add_argument(
         "--checkpoint",
         type=within(float, 0),
         default=300,
         metavar="S",
-        help="seconds between checkpoints; default: 300",
+        help="seconds between checkpoints",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {vfi.__version__}")
     options = parser.parse_args(argv)
@@ -153,7 +152,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, text: str, **how: Any) -> None:
         default = getattr(recipe, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", help=f"{text}; default: {default}", **how)
+        parser.add_argument(f"--{name}", help=f"{text} (default: {default})", **how)
 
     add("model", "l1: exact colours; lf: sharper details", choices=MODELS)
     budget = parser.add_mutually_exclusive_group()
@@ -162,7 +161,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         type=within(float, 0.01),
         metavar="M",
         help="wall clock for everything, including decoding and what was before --resume; the schedule fits itself to "
-        f"it; default: {recipe.minutes}",
+        f"it (default: {recipe.minutes})",
     )
     budget.add_argument("--steps", type=within(int, 1), metavar="N", help="a number of steps instead")
     add("batch", "crops in a step, for each process", type=within(int, 1, 2**16), metavar="N")
@@ -204,7 +203,7 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.validate:
         unfit = {"out", "held_out", "resume", "start", "cache", "compile", *RECIPE} - {"model", "precision", "features"}
         for name in sorted(unfit):
-            if getattr(options, name) not in (None, False, []):
+            if getattr(options, name) not in (None, False):
                 parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
     elif not options.out:
         parser.error("--out is missing: the folder to write to")

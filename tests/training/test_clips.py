@@ -95,6 +95,17 @@ def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames):
     assert footage.skipped[1] == f"{folder / 'empty.mkv'} is empty"
 
 
+def test_lost_frames_are_counted_and_the_others_used(tmp_path, make_clip, moving_frames):
+    """A file that breaks off, whose header says how many frames it should have."""
+    whole = make_clip("films/broken.mkv", moving_frames(40, 64, 64))
+    content = whole.read_bytes()
+    whole.write_bytes(content[: len(content) // 2])
+    footage = Footage([tmp_path / "films"], tmp_path / "cache")
+    assert 3 <= footage.frames < 40
+    lost = f"{40 - footage.frames} of 40 frames were lost; {footage.frames} frames are used"
+    assert footage.skipped == [f"{whole} is damaged: {lost}"]
+
+
 def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     calls = []

@@ -304,7 +304,7 @@ def _reduce(rgb: torch.Tensor) -> Frame:
     """(1, 3, H, W), float32, [0, 1], to (H, W, 3), uint8; reduced to SHORT_SIDE if the short side is longer."""
     height, width = rgb.shape[2:]
     short = min(height, width)
-    frame = (255 * rgb).round().clamp(0, 255).byte()
+    frame = (255 * rgb).round_().clamp_(0, 255).byte()
     if short > SHORT_SIDE:
         size = [round(side * SHORT_SIDE / short) for side in (height, width)]
         frame = F.interpolate(frame, size, mode="bilinear", antialias=True)
