@@ -14,6 +14,7 @@ import torch
 from helpers.clips import write_clip
 from safetensors.torch import save_file
 
+from vfi.interpolator import Interpolator
 from vfi.network import Network
 from vfi.weights import published_name
 
@@ -89,3 +90,14 @@ def make_clip(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def pair(noise):
+    """Two float32 frames (1, 3, H, W) of a size that is no multiple of 128, nor even."""
+    return [torch.from_numpy(noise(67, 131, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
+
+
+@pytest.fixture(scope="session")
+def published(published_file):
+    return Interpolator(weights=published_file, device="cpu", precision="float32")

@@ -34,7 +34,7 @@ TRAINING_STEPS = 10  # between two looks at the clock
 def check():
     """Raises DataError where there is nothing to measure."""
     if not torch.cuda.is_available():
-        raise DataError("device 'cuda' is not there: PyTorch sees no NVIDIA GPU here")
+        raise DataError("device 'cuda' is not available: PyTorch sees no NVIDIA GPU here")
     if cuda_problem():
         raise DataError(cuda_problem())
 

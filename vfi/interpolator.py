@@ -1,21 +1,26 @@
-"""Pictures in, the picture halfway between them out, on the device at hand.
+"""Two pictures in, the picture halfway between them out, on the device of this machine.
 
 from vfi import Interpolator
 interpolator = Interpolator(model="lf")
 middle = interpolator(one, two)  # uint8, uint16 or float arrays, (H, W), (H, W, 3) or (H, W, 4), RGB
 """
 
+import os
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from sepconv import cuda_problem
 from vfi.errors import DataError, UsageError
-from vfi.network import PADDINGS, divide
-from vfi.weights import load_network
+from vfi.network import PADDINGS, Network, divide
+from vfi.weights import Progress, load_network
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
-# Pixels whose kernels are held at once. On a CPU, what is just small enough for its caches is also the fastest.
+# Pixels for which kernels are held in memory at once. On a CPU, bands that just fit its caches are also the fastest.
 BAND_PIXELS = {"cpu": 2**16, "cuda": 2**20}
 
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
@@ -36,13 +41,20 @@ class Interpolator:
             little of the picture this changes.
 
     Raises:
-        WeightsError, DataError: what was asked for is not to be had. A device is never quietly replaced.
-        UsageError: a model, device, padding or precision of an unknown name.
+        WeightsError: see `load_network`.
+        DataError: the device is not available; it is never quietly replaced.
+        UsageError: the name of the model, device, padding or precision is not known.
     """
 
     def __init__(
-        self, model="lf", weights="bundled", device="auto", padding="improved", precision="auto", progress=None
-    ):
+        self,
+        model: str = "lf",
+        weights: str | os.PathLike[str] = "bundled",
+        device: str = "auto",
+        padding: str = "improved",
+        precision: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
         if padding not in PADDINGS:
             raise UsageError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = find_device(device)
@@ -51,9 +63,10 @@ class Interpolator:
             raise UsageError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
         self.precision = fast_precision(self.device, network) if precision == "auto" else precision
-        self.network = network.to(self.device, getattr(torch, self.precision), memory_format=torch.channels_last)
+        dtype: torch.dtype = getattr(torch, self.precision)
+        self.network: Network = network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, one, two):
+    def __call__(self, one: Any, two: Any) -> Any:
         """The picture halfway between two.
 
         Args:
@@ -62,12 +75,12 @@ class Interpolator:
                 floating-point numbers in the range [0, 1].
 
         Returns:
-            The same kind, shape, dtype and range (and device). Where the two are identical it is that very picture,
-            without a call of the network.
+            The same kind, shape, dtype and range (and device). Two identical pictures give that picture, without a call
+            of the network.
 
         Raises:
-            TypeError: neither arrays nor tensors, or one of each.
-            ValueError: shapes or dtypes that differ or are none of the above, values that are not finite.
+            TypeError: one and two are not two arrays or two tensors.
+            ValueError: their shapes or dtypes differ or are none of the above, or values are not finite.
         """
         one, two, restore = _frames(one, two)
         results = list(one)
@@ -82,30 +95,30 @@ class Interpolator:
         return restore(torch.stack(results) if results else one)
 
     @torch.inference_mode()
-    def middle(self, one, two):
-        """The same for tensors (N, 1 to 4, H, W), float32, range [0, 1], on `device`, which are known to differ.
+    def middle(self, one: Tensor, two: Tensor) -> Tensor:
+        """The same for tensors (N, 1 to 4, H, W), float32, range [0, 1], on `device`; does not look for identical ones.
 
         On a GPU nothing waits for the result: the call returns when the work is queued.
         """
-        return self._middle(one, two).clamp(0, 1)
-
-    def _middle(self, one, two):
         channels = one.shape[1]
-        if channels < 3:  # grey: the network sees three times the same
-            three = (torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1) for frames in (one, two))
-            middle = self._middle(*three)
-            return torch.cat([middle[:, :1], middle[:, 3:]], dim=1)
+        if channels < 3:  # the network sees grey as three equal channels
+            one, two = _grey_to_rgb(one), _grey_to_rgb(two)
+        result = self._middle_of_rgb(one, two).clamp(0, 1)
+        return torch.cat([result[:, :1], result[:, 3:]], dim=1) if channels < 3 else result
+
+    def _middle_of_rgb(self, one: Tensor, two: Tensor) -> Tensor:
         one, two = _swap_red_and_blue(one), _swap_red_and_blue(two)
-        if channels == 3:
+        if one.shape[1] == 3:
             return _swap_red_and_blue(self._run(one, two))
         return _swap_red_and_blue(_unpremultiply(self._run(_premultiply(one), _premultiply(two))))
 
-    def _run(self, one, two):
-        return self.network(one, two, self.padding, BAND_PIXELS[self.device.type])
+    def _run(self, one: Tensor, two: Tensor) -> Tensor:
+        out: Tensor = self.network(one, two, self.padding, BAND_PIXELS[self.device.type])
+        return out
 
 
-def _frames(one, two):
-    """Both pictures as tensors (N, C, H, W) of their own dtype, and what makes such a picture of such a tensor."""
+def _frames(one: Any, two: Any) -> tuple[Tensor, Tensor, Callable[[Tensor], Any]]:
+    """Both pictures as tensors (N, C, H, W) of their own dtype, and the function that makes such a picture again."""
     kinds = {"an array": np.ndarray, "a tensor": torch.Tensor}
     kind = next((kind for kind in kinds.values() if isinstance(one, kind) and isinstance(two, kind)), None)
     if kind is None:
@@ -135,11 +148,11 @@ def _frames(one, two):
     if one.dim() != 4 or one.shape[1] not in (1, 2, 3, 4) or 0 in one.shape[2:]:
         raise ValueError(f"one has shape {shape}, expected 1 to 4 channels and at least one pixel")
     for name, frames in {"one": one, "two": two}.items():
-        # One of them would spoil the mean of the pair, and so every pixel.
+        # One such value would spoil the mean of the pair, and so every pixel.
         if frames.is_floating_point() and not frames.isfinite().all():
             raise ValueError(f"{name} has values that are not finite, expected numbers in the range [0, 1]")
 
-    def restore(result):
+    def restore(result: Tensor) -> Any:
         if kind is torch.Tensor:
             return result
         return result.permute(0, 2, 3, 1).reshape(shape).numpy().astype(dtype, copy=False)
@@ -147,22 +160,27 @@ def _frames(one, two):
     return one, two, restore
 
 
-def _swap_red_and_blue(frames):
-    """RGB to BGR, in which the network was trained, and back; alpha stays where it is."""
-    return torch.cat([frames[:, :3].flip(1), frames[:, 3:]], dim=1)  # a list of indices would be waited for on a GPU
+def _grey_to_rgb(frames: Tensor) -> Tensor:
+    """Grey to three equal channels; alpha stays."""
+    return torch.cat([frames[:, :1].expand(-1, 3, -1, -1), frames[:, 1:]], dim=1)
 
 
-def _premultiply(frames):
-    """Colours by their alpha, so that what cannot be seen is not blended in; alpha; and ones, to count the weights."""
+def _swap_red_and_blue(frames: Tensor) -> Tensor:
+    """RGB to BGR, the network's order of channels, and back; alpha stays where it is."""
+    return torch.cat([frames[:, :3].flip(1), frames[:, 3:]], dim=1)  # a GPU would wait for a list of indices
+
+
+def _premultiply(frames: Tensor) -> Tensor:
+    """Colours times alpha, so that invisible colours are not blended in; alpha; and ones, which sum up the weights."""
     colour, alpha = frames[:, :3], frames[:, 3:]
     return torch.cat([colour * alpha, alpha, torch.ones_like(alpha)], dim=1)
 
 
-def _unpremultiply(filtered):
+def _unpremultiply(filtered: Tensor) -> Tensor:
     """The inverse of `_premultiply`, after the op.
 
-    Alpha is divided by what the op makes of ones (if that is not close to nothing), so that it is exactly 1 where both
-    frames are opaque, even where the weights of a pixel do not add up to 1; colours are then those without alpha.
+    Alpha is divided by the op's result for ones, unless that is nearly zero. So it is exactly 1 where both frames are
+    opaque, even if the weights of a pixel do not add up to 1; colours are then those without alpha.
     """
     colour, alpha, weight = filtered[:, :3], filtered[:, 3:4], filtered[:, 4:]
     alpha = divide(alpha, weight)
@@ -170,9 +188,15 @@ def _unpremultiply(filtered):
     return torch.cat([torch.where(visible, colour / alpha, 0), alpha], dim=1)
 
 
-def find_device(name):
+def find_device(name: str) -> torch.device:
+    """The device of this name: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UsageError: the name is not one of these.
+        DataError: the device is not available.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # without its kernels, the op warns
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # the op warns if its kernels are missing
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -181,16 +205,16 @@ def find_device(name):
         raise UsageError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
-        raise DataError(f"device {name!r} is not there: {found}; use --device cpu, or a CUDA build of PyTorch")
+        raise DataError(f"device {name!r} is not available: {found}; use --device cpu, or a CUDA build of PyTorch")
     if device.type == "cuda" and cuda_problem():
         raise DataError(f"device {name!r}: {cuda_problem()}")
     return device
 
 
-def fast_precision(device, network):
-    """16 bits where they are native to the device and harmless to the picture.
+def fast_precision(device: torch.device, network: Network) -> str:
+    """16 bits where the device computes in them natively, and the picture does not suffer.
 
-    Rounded kernels no longer add up to what they did; normalization mends that, and nothing else does.
+    The sums of rounded kernels change, which only kernel normalization corrects.
     """
     if not network.kernel_normalization:
         return "float32"

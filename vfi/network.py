@@ -7,95 +7,108 @@ to each frame, and the sum is the result.
 This file defines the network and nothing else: vfi/weights gives it weights, vfi/interpolator.py pictures.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sepconv import sepconv
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
-STRIDE = 32  # pixels of a frame that are one in the deepest layer
-CHANNEL_MULTIPLE = 8  # channels that a tensor core takes at once
+STRIDE = 32  # pixels of a frame for each one in the deepest layer
+CHANNEL_MULTIPLE = 8  # tensor cores compute so many channels at once
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
-PADDINGS = {"improved": 0, "paper": REACH}  # pixels that are added on the top and left
+PADDINGS = {"improved": 0, "paper": REACH}  # pixels to add on the top and left
+
+Padding = int | tuple[int, int]
 
 
 class _Conv(nn.Conv2d):
     """A convolution of 3 x 3 pixels.
 
-    On tensor cores, which take channels by eights, it fills them up with zeros. So do its results, and the layers that
-    follow take the more channels as they come.
+    On tensor cores it pads the channels with zeros to a multiple of CHANNEL_MULTIPLE. Its results keep these channels,
+    and the following layers accept the extra channels.
     """
 
-    def __init__(self, channels_in, channels_out):
+    bias: nn.Parameter
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, kernel_size=3, padding=1)
 
-    def forward(self, frames, padding=1):
-        weight, bias = self.weight, self.bias
+    def forward(self, frames: Tensor, padding: Padding = 1) -> Tensor:
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if _on_tensor_cores(frames):
-            frames = _fill_up(frames, 1, -frames.shape[1] % CHANNEL_MULTIPLE)
-            weight = _fill_up(weight, 1, frames.shape[1] - self.in_channels)
-            weight, bias = (_fill_up(tensor, 0, -self.out_channels % CHANNEL_MULTIPLE) for tensor in (weight, bias))
+            frames = _zero_pad(frames, 1, -frames.shape[1] % CHANNEL_MULTIPLE)
+            weight = _zero_pad(weight, 1, frames.shape[1] - self.in_channels)
+            weight, bias = (_zero_pad(tensor, 0, -self.out_channels % CHANNEL_MULTIPLE) for tensor in (weight, bias))
         return F.conv2d(frames, weight, bias, padding=padding)
 
 
-def _on_tensor_cores(frames):
+def _on_tensor_cores(frames: Tensor) -> bool:
     return frames.is_cuda and (frames.dtype.itemsize == 2 or torch.is_autocast_enabled("cuda"))
 
 
-def _fill_up(tensor, dimension, count):
+def _zero_pad(tensor: Tensor, dimension: int, count: int) -> Tensor:
     """Adds `count` zeros at the end of a dimension."""
     return F.pad(tensor, [0, 0] * (tensor.dim() - 1 - dimension) + [0, count]) if count else tensor
 
 
-def _relu():
+def _relu() -> nn.Module:
     return nn.ReLU(inplace=True)
 
 
-class _Double(nn.Module):
+class _Upsampling(nn.Module):
     """Bilinear upsampling by two."""
 
-    def forward(self, frames):
-        return (_Doubling.apply if torch.compiler.is_compiling() else _double)(frames)
+    def forward(self, frames: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            gathered: Tensor = _GatheringUpsampling.apply(frames)
+            return gathered
+        return _upsample_by_two(frames)
 
 
-class _Doubling(torch.autograd.Function):
-    """Gathers its gradient. What PyTorch's compiler makes of its own scatters it, which takes a third of a step."""
+class _GatheringUpsampling(torch.autograd.Function):
+    """Bilinear upsampling whose gradient gathers.
+
+    The gradient that torch.compile generates scatters instead, which takes a third of a training step.
+    """
 
     @staticmethod
-    def forward(ctx, frames):
-        return _double(frames)
+    def forward(ctx: Any, frames: Tensor) -> Tensor:  # type: ignore[override]
+        return _upsample_by_two(frames)
 
     @staticmethod
-    def backward(ctx, gradient):
-        lines = gradient.permute(0, 2, 3, 1)  # as they lie in memory under channels_last
-        return _halve(_halve(lines, 2), 1).permute(0, 3, 1, 2)
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        lines = gradient.permute(0, 2, 3, 1)  # the order in memory under channels_last
+        return _upsampling_gradient(_upsampling_gradient(lines, 2), 1).permute(0, 3, 1, 2)
 
 
-def _double(frames):
+def _upsample_by_two(frames: Tensor) -> Tensor:
     return F.interpolate(frames, scale_factor=2, mode="bilinear", align_corners=True)
 
 
-def _halve(gradient, dimension):
-    """Sums the gradient along a dimension into what bilinear upsampling by two had made it of.
+def _upsampling_gradient(gradient: Tensor, dimension: int) -> Tensor:
+    """The gradient of bilinear upsampling by two along a dimension; a source pixel contributes to at most five outputs.
 
-    Place `source` went into all results less than one away from it: there are two and a little to each place, so into
-    five at most.
+    A source pixel contributes to all outputs that lie less than one source pixel away; these are about twice as dense.
     """
     size = gradient.shape[dimension] // 2
     source = torch.arange(size, device=gradient.device)
     first = torch.floor((source - 1) * ((2 * size - 1) / max(size - 1, 1))).long() + 1
-    total = 0
+    total: Any = 0
     for result in (first + k for k in range(5)):
         weight = (1 - (result * ((size - 1) / (2 * size - 1)) - source).abs()).clamp(min=0)
         weight = torch.where((result >= 0) & (result < 2 * size), weight, 0)
         weight = weight.view(-1, *[1] * (gradient.dim() - 1 - dimension))
         total = total + weight * gradient.index_select(dimension, result.clamp(0, 2 * size - 1))
-    return total.to(gradient.dtype)
+    return total.to(gradient.dtype)  # type: ignore[no-any-return]
 
 
-def _basic(channels_in, channels_out):
+def _basic(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         _Conv(channels_in, channels_out),
         _relu(),
@@ -106,13 +119,13 @@ def _basic(channels_in, channels_out):
     )
 
 
-def _upsample(channels):
-    return nn.Sequential(_Double(), _Conv(channels, channels), _relu())
+def _upsample(channels: int) -> nn.Sequential:
+    return nn.Sequential(_Upsampling(), _Conv(channels, channels), _relu())
 
 
-def _head():
+def _head() -> nn.Sequential:
     return nn.Sequential(
-        _Conv(64, 64), _relu(), _Conv(64, 64), _relu(), _Conv(64, TAPS), _relu(), _Double(), _Conv(TAPS, TAPS)
+        _Conv(64, 64), _relu(), _Conv(64, 64), _relu(), _Conv(64, TAPS), _relu(), _Upsampling(), _Conv(TAPS, TAPS)
     )
 
 
@@ -124,15 +137,15 @@ class Network(nn.Module):
         input_normalization: shift and scale what the network sees (not what the kernels are applied to) by the mean
             and standard deviation of the pair (same paper).
 
-    Both are properties of the weights: wrong for those trained without, as the published ones were.
+    Both are properties of the weights, and wrong for weights that were trained without them: the published ones were.
 
     Attributes:
-        metadata: of the file that the weights are from, strings by name; None for weights of no file.
+        metadata: of the file of the weights, strings by name; None for weights that are from no file.
     """
 
-    def __init__(self, kernel_normalization=False, input_normalization=False):
+    def __init__(self, kernel_normalization: bool = False, input_normalization: bool = False) -> None:
         super().__init__()
-        self.metadata = None
+        self.metadata: dict[str, str] | None = None
         self.kernel_normalization = kernel_normalization
         self.input_normalization = input_normalization
         self.conv1 = _basic(6, 32)
@@ -153,16 +166,23 @@ class Network(nn.Module):
         self.horizontal1 = _head()
         self.horizontal2 = _head()
 
-    def forward(self, one, two, padding="improved", band_pixels=None, has_context=False):
+    def forward(
+        self,
+        one: Tensor,
+        two: Tensor,
+        padding: str = "improved",
+        band_pixels: int | None = None,
+        has_context: bool = False,
+    ) -> Tensor:
         """The frame between two frames.
 
         Args:
             one, two: (N, C, H, W) of any size, float32, range [0, 1], channel order BGR. Channels beyond the third
-                (alpha, say) are filtered by the same kernels, unseen by the network.
-            padding: "improved", or "paper" for the 25 pixels on the top and left that the paper has.
-            band_pixels: how many pixels' kernels to hold in memory at once; None for all of them, as training needs.
-            has_context: for crops in training. The outer REACH pixels of both frames are there for the kernels to reach
-                into, and neither seen by the network nor part of the result; what is left is aligned to 32 pixels.
+                (alpha, for example) are filtered by the same kernels, and not seen by the network.
+            padding: "improved", or "paper" for 25 more pixels on the top and left.
+            band_pixels: for how many pixels to hold kernels in memory at once; None for all, as training needs.
+            has_context: for crops in training. The kernels reach into the outer REACH pixels of both frames, which are
+                neither seen by the network nor part of the result; the rest is aligned to STRIDE pixels.
 
         Returns:
             (N, C, H, W), float32, not clamped.
@@ -176,43 +196,47 @@ class Network(nn.Module):
         if self.input_normalization:
             std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
             pair = (pair - mean) / (std + 1e-3)
-        precision = self.conv1[0].weight.dtype
+        first = self.conv1[0]
+        assert isinstance(first, _Conv)  # see _basic
+        precision = first.weight.dtype
         pair = _align(pair, margin, alignment).to(precision, memory_format=torch.channels_last)
         heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
-        halves = self._halves(heads, pair)
+        inner = self._run_heads(heads, pair)
         del pair
-        # On a GPU, 16-bit kernels are applied in 16 bits, on tensor cores. In float16 also those that were bfloat16:
-        # their values, well below one, fit, and it holds the frames more finely.
+        # On a GPU, 16-bit kernels are applied in float16, on tensor cores; bfloat16 kernels, too: their values are well
+        # below one, and float16 holds the frames more exactly.
         op_dtype = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
-        frames = reachable if has_context else (F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two))
-        one, two = (frame.to(op_dtype) for frame in frames)
+        if has_context:
+            one, two = (frame.to(op_dtype) for frame in reachable)
+        else:
+            one, two = (F.pad(frame, [REACH] * 4, mode="replicate").to(op_dtype) for frame in (one, two))
 
-        # No kernels are made for what was only padded: this is where the padding is undone.
+        # No kernels are computed for pixels that were only padded: this undoes the padding.
         columns = slice(margin, margin + width)
         rows = height if band_pixels is None else max(1, band_pixels // (batch * width))
         bands = []
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             kernels = [
-                _as_taps(_kernel_rows(head, half, margin + top, margin + bottom)[..., columns], op_dtype)
-                for head, half in zip(heads, halves, strict=True)
+                _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], op_dtype)
+                for head, features in zip(heads, inner, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
             bands.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
         return torch.cat(bands, dim=2)
 
-    def _halves(self, heads, pair):
-        """What heads make of a pair before they enlarge it: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
+    def _run_heads(self, heads: Sequence[nn.Sequential], pair: Tensor) -> list[Tensor]:
+        """Runs heads up to their upsampling: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
 
-        On tensor cores they have 56 channels, of which the last are zero.
+        On tensor cores the results have 56 channels, of which the last are zero.
         """
         features = self._features(pair)  # (N, 64, H' / 2, W' / 2)
         return [head[:6](features) for head in heads]
 
-    def _features(self, pair):
+    def _features(self, pair: Tensor) -> Tensor:
         conv1 = self.conv1(pair)
         conv2 = self.conv2(F.avg_pool2d(conv1, 2))
-        del conv1  # the only one that is not kept for a skip, and the largest
+        del conv1  # the largest, and the only one without a skip connection
         conv3 = self.conv3(F.avg_pool2d(conv2, 2))
         conv4 = self.conv4(F.avg_pool2d(conv3, 2))
         conv5 = self.conv5(F.avg_pool2d(conv4, 2))
@@ -221,7 +245,9 @@ class Network(nn.Module):
         up3 = self.upsample3(self.deconv3(up4)) + conv3
         return self.upsample2(self.deconv2(up3)) + conv2
 
-    def _filter(self, one, two, vertical1, horizontal1, vertical2, horizontal2):
+    def _filter(
+        self, one: Tensor, two: Tensor, vertical1: Tensor, horizontal1: Tensor, vertical2: Tensor, horizontal2: Tensor
+    ) -> Tensor:
         exact = torch.promote_types(one.dtype, torch.float32)
         out = sepconv(one, vertical1, horizontal1).to(exact) + sepconv(two, vertical2, horizontal2).to(exact)
         if self.kernel_normalization:
@@ -233,51 +259,53 @@ class Network(nn.Module):
         return out
 
 
-def divide(values, weights):
-    """values / weights, but for weights so small that nothing sensible comes of it."""
+def divide(values: Tensor, weights: Tensor) -> Tensor:
+    """values / weights; weights that are nearly zero count as 1 (arXiv 2011.01280)."""
     return values / weights.masked_fill(weights.abs() < 0.01, 1)
 
 
-def _align(frames, margin, alignment):
-    """Replicates the edges: `margin` pixels on the top and left, as many or more on the others, to the alignment."""
+def _align(frames: Tensor, margin: int, alignment: int) -> Tensor:
+    """Replicates the edges: `margin` pixels on the top and left, at least as many on the others, to the alignment."""
     height, width = frames.shape[2:]
     bottom, right = (-(size + 2 * margin) % alignment + margin for size in (height, width))
     return F.pad(frames, [margin, right, margin, bottom], mode="replicate")
 
 
-def _as_taps(kernels, dtype):
-    """Without the channels that tensor cores needed: the op is several times slower where they lie in between."""
+def _as_taps(kernels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Drops the padding channels; they must not lie between the taps, where the op would be several times slower."""
     taps = kernels[:, :TAPS].to(dtype)
     return taps if taps.stride(3) <= TAPS else taps.contiguous(memory_format=torch.channels_last)
 
 
-def _kernel_rows(head, half, top, bottom):
-    """Rows `top` to `bottom` of what the end of a head (upsampling, convolution) makes of `half`."""
-    double, conv = head[6], head[7]
-    height = 2 * half.shape[2]
+def _kernel_rows(head: nn.Sequential, features: Tensor, top: int, bottom: int) -> Tensor:
+    """Rows `top` to `bottom` of the result of a head's end (upsampling, convolution) for `features`."""
+    upsampling, conv = head[6], head[7]
+    height = 2 * features.shape[2]
     if top == 0 and bottom == height:
-        return conv(double(half))
-    # One row more on each side, for the convolution; beyond the edge of the picture it meets zeros.
+        kernels: Tensor = conv(upsampling(features))
+        return kernels
+    # The convolution needs one more row on each side; beyond the edge of the picture it meets zeros.
     above, below = int(top == 0), int(bottom == height)
-    rows = _double_rows(half, torch.arange(top - 1 + above, bottom + 1 - below, device=half.device))
+    rows = _upsample_rows(features, torch.arange(top - 1 + above, bottom + 1 - below, device=features.device))
     if above or below:
         rows = F.pad(rows, [0, 0, above, below])
+    assert isinstance(conv, _Conv)  # as _head has it
     return conv(rows, padding=(0, 1))
 
 
-def _double_rows(half, rows):
+def _upsample_rows(features: Tensor, rows: Tensor) -> Tensor:
     """Some rows of the bilinear upsampling (by two, align_corners=True) of (N, C, h, w): (N, C, len(rows), 2 w).
 
-    Where a row lies depends on the height of the whole, so that no band can be upsampled by itself. As in PyTorch,
-    positions are computed in float32.
+    The position of a row depends on the height of the whole, so that a band cannot be upsampled by itself. As in
+    PyTorch, positions are computed in float32.
     """
-    height, width = half.shape[2:]
+    height, width = features.shape[2:]
     position = rows.float() * ((height - 1) / (2 * height - 1))
     upper = position.long().clamp(max=height - 1)
     lower = (upper + 1).clamp(max=height - 1)
     share = (position - upper)[:, None, None]
-    lines = half.permute(0, 2, 3, 1)  # as they lie in memory under channels_last
-    exact = torch.promote_types(half.dtype, torch.float32)
-    lines = torch.lerp(lines[:, upper].to(exact), lines[:, lower].to(exact), share.to(exact)).to(half.dtype)
+    lines = features.permute(0, 2, 3, 1)  # the order in memory under channels_last
+    exact = torch.promote_types(features.dtype, torch.float32)
+    lines = torch.lerp(lines[:, upper].to(exact), lines[:, lower].to(exact), share.to(exact)).to(features.dtype)
     size = (len(rows), 2 * width)
     return F.interpolate(lines.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)

@@ -133,7 +133,7 @@ def replaced(name, change):
         (
             replaced("moduleDeconv2.4.bias", lambda tensor: tensor.to(torch.int32)),
             {},
-            "moduleDeconv2.4.bias is no plain tensor of 16, 32 or 64-bit floating point",
+            "moduleDeconv2.4.bias is not a plain tensor of 16, 32 or 64-bit floating-point",
         ),
         (None, {"kernel_normalization": "maybe"}, "kernel_normalization is 'maybe', expected true or false"),
         (None, {"input_normalization": "True"}, "input_normalization is 'True', expected true or false"),
@@ -230,18 +230,18 @@ def test_what_torch_saved_never_runs_code(zipped, tmp_path, published_state, pai
         ("cuda:x", "'cuda:x' is not known"),
         ("mps", "'mps' is not supported: choose auto, cpu, cuda or cuda:N"),
         ("meta", "'meta' is not supported"),
-        ("cuda:99", "'cuda:99' is not there"),
+        ("cuda:99", "'cuda:99' is not available"),
     ],
 )
 def test_bad_devices(device, reason, pair, refused):
-    status = 1 if "not there" in reason else 2
+    status = 1 if "not available" in reason else 2
     assert f"device {reason}" in refused("--one", pair[0], "--two", pair[1], "--device", device, status=status)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(pair, refused):
     line = refused("--one", pair[0], "--two", pair[1], "--device", "cuda")
-    assert "device 'cuda' is not there: PyTorch sees 0 NVIDIA GPUs here; use --device cpu" in line
+    assert "device 'cuda' is not available: PyTorch sees 0 NVIDIA GPUs here; use --device cpu" in line
 
 
 # --- Usage ---

@@ -49,7 +49,7 @@ def test_bad_usage(words, message, capsys):
         (["--crop", "160"], "all frames are too small: --crop 160 needs 210 pixels"),
         (["--start", "published.pytorch"], "these weights were trained without normalization"),
         (["--start", "none.safetensors"], "none.safetensors: no such file or directory"),
-        (["--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (
             ["--model", "lf", "--features", "none.pth"],
             "none.pth: no such file or directory; name torchvision's VGG-19, or",

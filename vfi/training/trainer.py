@@ -50,8 +50,11 @@ def averaging_network(seed: int) -> Network:
             nn.init.zeros_(module.bias)
     for head in (network.vertical1, network.vertical2, network.horizontal1, network.horizontal2):
         with torch.no_grad():
-            head[-1].weight.mul_(0.001)
-            head[-1].bias[REACH] = 0.5**0.5
+            last = head[-1]
+            assert isinstance(last, nn.Conv2d)
+            assert last.bias is not None
+            last.weight.mul_(0.001)
+            last.bias[REACH] = 0.5**0.5
     return network
 
 
