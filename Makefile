@@ -1,7 +1,7 @@
 # make demo    installs what is needed into .venv and interpolates the sample pair into out.png
 # make test    installs what the tests need, too, and runs them
 # make setup   only installs
-# make lint    checks the style
+# make lint    checks the style and the types
 #
 # PYTHON=python3.12 chooses another Python than python3 (3.11 or newer). TORCH_INDEX=URL takes PyTorch from another
 # index than PyPI: https://download.pytorch.org/whl/cpu has the small build that knows no GPU.
@@ -16,11 +16,12 @@ demo: setup
 	.venv/bin/python run.py
 
 test: .venv/tested
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --maxprocesses 4
 
 lint: .venv/tested
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/mypy
 
 setup: .venv/installed
 

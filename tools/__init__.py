@@ -1,1 +1,1 @@
-"""Measuring speed, and the detection of cuts."""
+"""For developers: `python -m tools.speed` measures speed, `python -m tools.measure_cuts` the detection of cuts."""

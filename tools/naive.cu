@@ -1,4 +1,4 @@
-// The yardstick of speed.py on a GPU: the op as it is usually written, one thread for each element of the output, which
+// The baseline of tools.speed on a GPU: the op as it is usually written, one thread for each element of the output, which
 // reads both kernels anew. Compiled together with sepconv.cu. COMPENSATED: with Kahan's compensated sum.
 
 template <typename T, bool COMPENSATED>

@@ -1,24 +1,27 @@
-"""What speed.py measures of a video: making twice the frames of it, and each part of that by itself.
+"""The speed of making twice the frames of a video, and of each part of that work by itself.
 
-The video is the clip in videos/, forwards and backwards, enlarged. All goes on at once, so that what takes longest by
-itself is what limits.
+The video is the sample clip, forwards and backwards, enlarged. All parts run at once, so that the part which takes
+longest by itself is the limit.
 """
 
 import collections
 import itertools
 import statistics
 import tempfile
-import time
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import torch
+from torch import Tensor
 
+from tools.stopwatch import Program, seconds, times_sign
 from vfi.interpolator import Interpolator
-from vfi.video import job as video
+from vfi.video import job
 from vfi.video.codecs import choose
 from vfi.video.reader import open_source
+from vfi.video.render import Middle
 from vfi.video.writer import Parts
 
 CLIP = Path(__file__).parent.parent / "videos" / "bunny.mp4"
@@ -26,20 +29,22 @@ RATE = 25
 FRAMES = {"cpu": 25, "cuda": 241}
 
 
-def print_video(options):
-    network = Interpolator(options.model, precision=options.precision)
+def print_video(model: str, precision: str, size: tuple[int, int], runs: int) -> None:
+    """Prints seconds and frames per second, and how much longer a video takes than the network by itself."""
+    interpolator = Interpolator(model, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
-        programs = _programs(Path(folder), options.video, network)
         times = collections.defaultdict(list)
-        for run in range(options.runs + 1):
+        programs = _programs(Path(folder), size, interpolator)
+        for run in range(runs + 1):
             for name, program in programs.items():
-                start = time.perf_counter()
-                program()
-                if run:  # the first is to warm up
-                    times[name].append(time.perf_counter() - start)
-    count = FRAMES[network.device.type]
-    size = "x".join(map(str, options.video))
-    print(f"\n{count} frames of {size} to {2 * count}, convolutions in {network.precision} on {network.device}")
+                spent = seconds(program)
+                if run:  # the first run is to warm up
+                    times[name].append(spent)
+    count = FRAMES[interpolator.device.type]
+    print(
+        f"\n{count} frames of {times_sign(size)} to {2 * count}, "
+        f"convolutions in {interpolator.precision} on {interpolator.device}"
+    )
     print(f"{'':36} {'median':>9} {'frames/s':>13}")
     for name, values in times.items():
         median = statistics.median(values)
@@ -49,47 +54,50 @@ def print_video(options):
     print(f"all together takes {more:.1%} more than the network by itself")
 
 
-def _programs(folder, size, network):
-    """What is to be timed: {name: function}."""
-    device, count = network.device, FRAMES[network.device.type]
+def _programs(folder: Path, size: tuple[int, int], interpolator: Interpolator) -> Mapping[str, Program]:
+    """What is timed, by name."""
+    device, count = interpolator.device, FRAMES[interpolator.device.type]
     path, target = folder / "in.mp4", folder / "out.mp4"
     _make(path, *size, count)
 
-    def interpolate(between):
-        video.interpolate(path, target, between, device, note=lambda phrase: None)
+    def interpolate(middle: Middle) -> None:
+        job.interpolate(path, target, middle, device, note=lambda phrase: None)
 
-    interpolate(network.middle)
+    interpolate(interpolator.middle)
     source, result = open_source(path), open_source(target)
-    chosen, _ = choose(target, source, 1 / result.rate, result.rate)
+    chosen, _ = choose(target, source, Fraction(1, 2 * RATE), Fraction(2 * RATE))
     written = [frame.planes for frame in result.frames()]
     pair = [
         source.layout.to_rgb([torch.from_numpy(plane).to(device) for plane in frame.planes])
         for frame in itertools.islice(source.frames(), 2)
     ]
 
-    def run_network():
+    def run_network() -> None:
         for _ in range(count - 1):
-            network.middle(*pair)
+            interpolator.middle(*pair)
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    def encode():
+    def encode() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as parts:
             encoder = Parts(Path(parts), chosen)
             for number, planes in enumerate(written):
                 encoder.write(planes, number)
             encoder.close()
 
+    def average(one: Tensor, two: Tensor) -> Tensor:
+        return (one + two) / 2
+
     return {
         "decoding": lambda: collections.deque(source.frames(), maxlen=0),
         "encoding": encode,
-        "all but the network": lambda: interpolate(lambda one, two: (one + two) / 2),
+        "all but the network": lambda: interpolate(average),
         "the network": run_network,
-        "all together": lambda: interpolate(network.middle),
+        "all together": lambda: interpolate(interpolator.middle),
     }
 
 
-def _make(path, width, height, count):
+def _make(path: Path, width: int, height: int, count: int) -> None:
     with av.open(str(CLIP)) as clip:
         frames = [frame.reformat(width, height) for frame in clip.decode(video=0)]
     with av.open(str(path), "w") as out:

@@ -78,11 +78,11 @@ class _GatheringUpsampling(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, frames: Tensor) -> Tensor:
         return _upsample_by_two(frames)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         lines = gradient.permute(0, 2, 3, 1)  # the order in memory under channels_last
         return _upsampling_gradient(_upsampling_gradient(lines, 2), 1).permute(0, 3, 1, 2)
 
@@ -105,7 +105,7 @@ def _upsampling_gradient(gradient: Tensor, dimension: int) -> Tensor:
         weight = torch.where((result >= 0) & (result < 2 * size), weight, 0)
         weight = weight.view(-1, *[1] * (gradient.dim() - 1 - dimension))
         total = total + weight * gradient.index_select(dimension, result.clamp(0, 2 * size - 1))
-    return total.to(gradient.dtype)  # type: ignore[no-any-return]
+    return total.to(gradient.dtype)
 
 
 def _basic(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -45,7 +45,7 @@ def test_compiles_without_spills(architecture):
         assert spilled == 0, f"{name} spills {spilled} bytes"
         assert shared <= 48 * 1024, name
     yardsticks = [f"naive<{kind}, {compensated}>" for kind in ("float", "Half") for compensated in ("false", "true")]
-    assert len(sepconv_cuda.resources(yardsticks, architecture, (sepconv_cuda.SOURCE, speed_cuda.YARDSTICK))) == 4
+    assert len(sepconv_cuda.resources(yardsticks, architecture, (sepconv_cuda.SOURCE, speed_cuda.NAIVE))) == 4
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")

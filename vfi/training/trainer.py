@@ -148,7 +148,7 @@ class Trainer:
                 f"--compile: PyTorch's compiler does not work here ({reason(error)}); leave it out"
             ) from error
         self.network.zero_grad(set_to_none=True)
-        return compiled  # type: ignore[no-any-return]
+        return compiled
 
     def train(self, one: Tensor, truth: Tensor, two: Tensor, progress: float) -> None:
         """Does one step with a batch of `Batches`, when `progress` (0 to 1) of the budget is spent."""
