@@ -16,7 +16,7 @@ demo: setup
 	.venv/bin/python run.py
 
 test: .venv/tested
-	.venv/bin/python -m pytest -n auto --maxprocesses 4
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/tested
 	.venv/bin/ruff check

@@ -19,7 +19,7 @@ from vfi.video.timing import FACTORS
 ROUNDING = 1e-3  # of a frame: how inexact moviepy's times, which are floating-point seconds, may be
 
 
-class SepConv(Effect):  # moviepy has no types
+class SepConv(Effect):
     """A moviepy effect: `factor` times the frames per second, at the same length.
 
     Args:

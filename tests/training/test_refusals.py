@@ -116,7 +116,8 @@ def test_compiled(film, tmp_path, monkeypatch, capsys):
         assert train.main(command(film, tmp_path / out, *more)[1:]) == 0
     plain, compiled = (tensors(tmp_path / out) for out in ("plain", "compiled"))
     for name, tensor in plain.items():
-        assert (compiled[name].float() - tensor.float()).norm() <= 1e-3 * tensor.float().norm() + 1e-6, name
+        # Biases begin with zeros, and the first steps of Adam enlarge the rounding of tiny gradients.
+        assert (compiled[name].float() - tensor.float()).norm() <= 1e-3 * tensor.float().norm() + 1e-5, name
 
 
 def test_help_explains_every_default(capsys, monkeypatch):
