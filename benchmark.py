@@ -90,7 +90,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     out.add_argument(
         "--json", type=Path, metavar="FILE", help="every scene; saved now and then, and after Ctrl-C, for --resume"
     )
-    out.add_argument("--resume", action="store_true", help="go on with the results of an earlier run in --json")
+    out.add_argument("--resume", action="store_true", help="continue with the results of an earlier run in --json")
     out.add_argument("--csv", type=Path, metavar="FILE", help="a line for each scene and method")
     out.add_argument("--html", type=Path, metavar="DIR", help="a page to look at the pictures, in this folder")
     options = parser.parse_args(argv)
@@ -137,7 +137,7 @@ def check_results(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if options.html and is_within(options.html, options.folder):
         parser.error(f"--html {options.html} is within {options.folder}, where its pictures would be read as frames")
     if options.resume and not options.json:
-        parser.error("--resume goes on with the results in --json FILE: name it")
+        parser.error("--resume continues with the results in --json FILE: name it")
 
 
 def is_within(folder: Path, other: Path) -> bool:
@@ -191,7 +191,7 @@ def measure_and_write(
         if results.scenes and options.json:
             results.save(complete=False)
             done = sum(triplet.key in results.scenes for triplet in triplets)
-            note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume goes on")
+            note(options, f"{done} of {len(triplets)} scenes are in {options.json}: --resume continues")
         raise
     left_out = sum(triplet.key in results.left_out for triplet in triplets)
     try:

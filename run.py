@@ -176,7 +176,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         ),
         videos.add_argument("--preset", help="how much time the encoder takes, such as slow or fast"),
         videos.add_argument("--pixel-format", metavar="NAME", help="FFmpeg's name, such as yuv420p10le"),
-        videos.add_argument("--resume", action="store_true", help="go on where the same command was interrupted"),
+        videos.add_argument("--resume", action="store_true", help="continue where the same command was interrupted"),
     ]
 
 

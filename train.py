@@ -110,7 +110,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         const="must",
         choices=("must", "auto"),
         metavar="auto",
-        help="go on from the checkpoint in --out, with its recipe unless options say otherwise; --resume auto begins "
+        help="continue from the checkpoint in --out, with its recipe unless options say otherwise; --resume auto begins "
         "if there is no checkpoint",
     )
     parser.add_argument(

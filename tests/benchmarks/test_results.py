@@ -123,7 +123,7 @@ def test_what_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch
         ("--triplets a --csv a/im1.png", "a/im1.png has the name of a picture: --json and --csv write text"),
         ("--triplets a --html a", "--html a is within a, where its pictures would be read as frames"),
         ("--triplets . --html b/c", "--html b/c is within ., where its pictures would be read as frames"),
-        ("--resume", "--resume goes on with the results in --json FILE: name it"),
+        ("--resume", "--resume continues with the results in --json FILE: name it"),
         ("--method best", "argument --method: invalid choice: 'best'"),
         ("--padding", "argument --padding: expected at least one argument"),
     ],
@@ -266,7 +266,7 @@ def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
     words += ["--html", str(tmp_path / "page" / "deep")]  # for whose pictures there is no room
     result = subprocess.run([*command, "3000", *words], cwd=ROOT, capture_output=True, text=True)
     note, error = result.stderr.splitlines()
-    assert note == f"note: 1 of 3 scenes are in {tmp_path}/a.json: --resume goes on"
+    assert note == f"note: 1 of 3 scenes are in {tmp_path}/a.json: --resume continues"
     assert re.fullmatch(rf"error: {tmp_path}/page/deep/pictures-.*\.png cannot be written: file too large", error)
     assert len(json.loads((tmp_path / "a.json").read_text())["scenes"]) == 1
     assert not (tmp_path / "page").exists()
@@ -294,7 +294,7 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
     out, err = program.communicate(timeout=120)
     assert (program.returncode, out) == (130, "")
     note, interrupted = err.splitlines()
-    done = int(re.fullmatch(rf"note: (\d+) of 16 scenes are in {results}: --resume goes on", note)[1])
+    done = int(re.fullmatch(rf"note: (\d+) of 16 scenes are in {results}: --resume continues", note)[1])
     assert interrupted == "error: interrupted"
     assert 1 <= done < 16
     broken_off = json.loads(results.read_text())

@@ -1,5 +1,6 @@
 """A clip that moves, one that is learned by heart, and a run that has learned it."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from helpers.clips import write_clip
 from helpers.training import ROOT
+
+from vfi.files import locked
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +29,21 @@ def frames(noise):
 
 @pytest.fixture(scope="session")
 def trained(frames, tmp_path_factory):
-    """A run that learns those frames by heart; returns its folder, that of the clip, and what it printed."""
-    folder = tmp_path_factory.mktemp("trained")
+    """A run that learns those frames by heart; returns its folder, that of the clip, and what it printed.
+
+    pytest's workers share one: the first that needs it makes it.
+    """
+    temporary = tmp_path_factory.getbasetemp()
+    folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "trained"
+    folder.mkdir(exist_ok=True)
+    printed = folder / "printed.txt"
+    with locked(folder, wait=True):
+        if not printed.exists():
+            printed.write_text(_train(folder, frames))
+    return folder / "run", folder / "film", printed.read_text()
+
+
+def _train(folder, frames):
     for name in ("film", "held out"):
         write_clip(folder / name / f"{name}.mp4", frames)
     words = ["--data", "film", "--out", "run", "--held-out", "held out", "--steps", "120", "--batch", "4"]
@@ -36,4 +52,4 @@ def trained(frames, tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.stderr == ""
     assert done.returncode == 0
-    return folder / "run", folder / "film", done.stdout
+    return done.stdout

@@ -90,7 +90,7 @@ def broken_off(target, after=20, **arguments):
 def test_ctrl_c_leaves_something_to_look_at():
     make("in.mp4", moving(50), sound=["aac"])
     notes = broken_off("out.mp4")
-    assert notes == ["what is finished can be seen in out.partial.mp4; --resume goes on after 32 frames"]
+    assert notes == ["what is finished can be seen in out.partial.mp4; --resume continues after 32 frames"]
     film = Film("out.partial.mp4")
     assert film.count == 41
     assert film.streams == [("video", "h264"), ("audio", "aac")]
@@ -200,7 +200,7 @@ def test_what_is_not_ours_stays():
     Path("out.partial.mp4").write_text("mine")
     notes = broken_off("out.mp4")
     assert notes == [
-        "out.partial.mp4 exists, and is not ours: what is finished is not shown; --resume goes on after 32 frames"
+        "out.partial.mp4 exists, and is not ours: what is finished is not shown; --resume continues after 32 frames"
     ]
     video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print)
     assert Path("out.partial.mp4").read_text() == "mine"
@@ -248,7 +248,7 @@ def test_pictures_that_changed_are_not_gone_on_with(folder):
     notes = []
     with pytest.raises(KeyboardInterrupt):
         video.interpolate("frames", "more", breaks_off, note=notes.append)
-    assert notes == ["9 pictures are in more.partial; --resume goes on from there"]
+    assert notes == ["9 pictures are in more.partial; --resume continues from there"]
     pictures.write("frames/frame 1.png", Picture(np.zeros((48, 64, 3), np.uint8)))
     with pytest.raises(VideoError, match="differs in content of the source"):
         video.interpolate("frames", "more", mean, resume=True, note=print)

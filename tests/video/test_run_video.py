@@ -106,7 +106,7 @@ def test_ctrl_c_and_resume():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate()
-    note = "note: what is finished can be seen in out.partial.mp4; --resume goes on after 96 frames\n"
+    note = "note: what is finished can be seen in out.partial.mp4; --resume continues after 96 frames\n"
     assert (process.returncode, stdout, stderr) == (130, "", f"{note}error: interrupted\n")
     assert Film("out.partial.mp4").count >= 96
     again = subprocess.run([*words, "--resume"], capture_output=True, text=True)

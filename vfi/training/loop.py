@@ -294,7 +294,7 @@ class Run:
             option = "--steps" if recipe.steps else "--minutes"
             self.say(f"nothing was left to do of {recipe.budget}: --resume with more {option} goes on")
         if self.signal and step:
-            self.say(f"stopped at step {step}; --resume goes on from there")
+            self.say(f"stopped at step {step}; --resume continues from there")
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signal == signal.SIGTERM:

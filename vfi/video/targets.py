@@ -170,7 +170,7 @@ class VideoTarget:
             self.partial.unlink(missing_ok=True)
 
     def show(self, piece: Piece) -> None:
-        can_resume = f"--resume goes on after {self.done} frames"
+        can_resume = f"--resume continues after {self.done} frames"
         goes_on = can_resume if self.done else "too little for --resume, which begins anew"
         if self.partial.exists() and not (self.work / SHOWN).exists():
             self.note(f"{self.partial} exists, and is not ours: what is finished is not shown; {goes_on}")
@@ -240,7 +240,7 @@ class PictureTarget:
         self.pictures.move(self.path)
 
     def show(self, piece: Piece) -> None:
-        self.note(f"{self.done} pictures are in {self.work}; --resume goes on from there")
+        self.note(f"{self.done} pictures are in {self.work}; --resume continues from there")
 
     def discard(self, work: Path) -> bool:
         return _clear(work)
