@@ -1,4 +1,4 @@
-"""Measures the network, and two yardsticks, against true frames.
+"""Measures the network, and two baselines, against true frames.
 
     python benchmark.py --download
     python benchmark.py --model l1 lf --padding improved paper --method sepconv average minterpolate
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options, checked; `benchmark` and `folder` are the set to measure and where it lies."""
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
-        description="Measures the network, and two yardsticks, against true frames.",
+        description="Measures the network, and two baselines, against true frames.",
         formatter_class=Help,
     )
     add_network_options(parser, several=True)
@@ -206,7 +206,7 @@ def measure_and_write(
 
 
 def make_methods(options: argparse.Namespace) -> list[Method]:
-    """The methods that the options name: every combination of the network's, and the yardsticks."""
+    """The methods that the options name: every combination of the network's, and the baselines."""
     methods: list[Method] = []
     for name in dict.fromkeys(options.method):
         if name != "sepconv":

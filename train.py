@@ -110,8 +110,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         const="must",
         choices=("must", "auto"),
         metavar="auto",
-        help="continue from the checkpoint in --out, with its recipe unless options say otherwise; --resume auto begins "
-        "if there is no checkpoint",
+        help="continue from the checkpoint in --out, with its recipe unless options say otherwise; --resume auto "
+        "starts a new run if there is no checkpoint",
     )
     parser.add_argument(
         "--start",

@@ -1,10 +1,9 @@
-"""What all tests share: weights in the published format, pictures and clips."""
+"""Fixtures of all tests: weights in the published format, pictures and clips."""
 
 import os
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # workers share the cores: one thread each, also in the programs that they start
+# Workers share the cores: one thread for each, also in the programs that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 
@@ -21,7 +20,7 @@ from vfi.weights import published_name
 
 @pytest.fixture(scope="session")
 def published_state():
-    """A state dict as the published files are: their names, random numbers, kernels that give ordinary colours."""
+    """A state dict like the published files': their names, random values, and kernels that give ordinary colours."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, tensor in Network().state_dict().items():
@@ -42,7 +41,7 @@ def published_file(published_state, tmp_path_factory):
 
 @pytest.fixture
 def make_weights(published_state, tmp_path):
-    """Writes a safetensors file with the metadata given, after the tensors were changed as asked."""
+    """Writes a safetensors file with the given metadata, after `change` has modified the tensors."""
 
     def make(change=None, **metadata):
         state = dict(published_state)
@@ -70,7 +69,7 @@ def noise():
 
 @pytest.fixture(scope="session")
 def moving_frames(noise):
-    """A texture that moves by `step` pixels from one frame to the next, across and half as much down: uint8 RGB."""
+    """A texture that moves by `step` pixels per frame to the left, and by half as much upwards: uint8 RGB."""
 
     def make(count, height, width, seed=0, step=3):
         picture = noise(height + step * count // 2 + 1, width + step * count, seed=seed)
@@ -94,7 +93,7 @@ def make_clip(tmp_path):
 
 @pytest.fixture
 def pair(noise):
-    """Two float32 frames (1, 3, H, W) of a size that is no multiple of 128, nor even."""
+    """Two float32 frames (1, 3, H, W) with odd sides."""
     return [torch.from_numpy(noise(67, 131, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
 
 

@@ -1,4 +1,4 @@
-"""What the command lines share: help and progress."""
+"""Help and progress, which the command lines share."""
 
 import argparse
 import importlib
@@ -13,7 +13,7 @@ from vfi import command_line
 
 
 @pytest.mark.parametrize("program", ["run", "benchmark", "tools.speed"])
-def test_help_says_defaults_that_are_some(program, capsys):
+def test_help_shows_no_empty_defaults(program, capsys):
     with pytest.raises(SystemExit):
         importlib.import_module(program).main(["--help"])
     assert set(re.findall(r"\(default:\s+(\S+)\)", capsys.readouterr().out)).isdisjoint({"None", "False"})
@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("stream", "quiet", "shown"), [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)]
 )
-def test_progress_is_for_terminals(stream, quiet, shown, monkeypatch):
+def test_progress_is_shown_on_terminals_only(stream, quiet, shown, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream())
 
     def download(*arguments):

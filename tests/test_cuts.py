@@ -30,7 +30,7 @@ def test_a_hundred_cuts_are_found():
 
 
 @pytest.mark.parametrize("step", [1, 4, 8, 16])
-def test_motion_is_no_cut(step):
+def test_motion_is_not_a_cut(step):
     assert max(scores(lumas(12, step))) < cuts.THRESHOLD
 
 

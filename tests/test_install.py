@@ -1,4 +1,4 @@
-"""The package as other programs get it: the wheel is built, installed into a new environment, and used from there."""
+"""The installed package: the wheel is built, installed into a new environment, and used from another folder."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 def test_another_program_uses_the_installed_package(wheel, tmp_path):
-    """From another folder, in a new environment, which borrows what the package depends on."""
+    """It runs in a new environment, which borrows the dependencies of this one."""
     environment = tmp_path / "environment"
     venv.create(environment)
     places = {"base": str(environment), "platbase": str(environment)}

@@ -22,7 +22,7 @@ def scaled(picture, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, ">u2", np.float16, np.float32, np.float64], ids=str)
-def test_arrays_come_back_as_they_came(published, noise, dtype):
+def test_arrays_keep_their_kind(published, noise, dtype):
     dtype = np.dtype(dtype)
     one, two = (scaled(noise(20, 30, seed=seed), dtype) for seed in (1, 2))
     between = published(one, two)
@@ -34,7 +34,7 @@ def test_arrays_come_back_as_they_came(published, noise, dtype):
     assert np.abs(between.astype(float) / white - expected).max() < {1: 1.2 / 255, 2: 1e-3}.get(dtype.itemsize, 1e-6)
 
 
-def test_tensors_come_back_as_they_came(published, noise):
+def test_tensors_keep_their_kind(published, noise):
     one, two = (torch.from_numpy(noise(20, 30, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2))
     expected = published(*(frame[0].permute(1, 2, 0).numpy() for frame in (one, two)))
     between = published(one.clone().requires_grad_(), two)
@@ -62,14 +62,14 @@ def test_identical_frames_never_reach_the_network(published, noise, monkeypatch)
     assert [torch.equal(frame, frames[0]) for frame in mixed] == [True, False, True]
 
 
-def test_grey_is_three_equal_channels(published, noise):
+def test_grey_is_computed_as_three_equal_channels(published, noise):
     one, two = (noise(20, 30, 1, seed=seed) for seed in (1, 2))
     expected = published(*(np.repeat(frame, 3, axis=2) for frame in (one, two)))
     assert np.array_equal(published(one, two), expected[..., :1])
     assert np.array_equal(published(one[..., 0], two[..., 0]), expected[..., 0])
 
 
-def test_opaque_pictures_are_those_without_alpha(published, noise):
+def test_opaque_alpha_does_not_change_the_colours(published, noise):
     one, two = (scaled(noise(20, 30, seed=seed), np.uint8) for seed in (1, 2))
     opaque = [np.dstack([frame, np.full(frame.shape[:2], 255, np.uint8)]) for frame in (one, two)]
     between = published(*opaque)
@@ -80,7 +80,7 @@ def test_opaque_pictures_are_those_without_alpha(published, noise):
     assert np.array_equal(grey[..., 0], published(one[..., 0], two[..., 0]))
 
 
-def test_what_cannot_be_seen_does_not_bleed(published, noise):
+def test_hidden_colours_do_not_bleed(published, noise):
     """Colours under full transparency make no difference."""
     pictures = [noise(20, 30, 4, seed=seed) for seed in (1, 2)]
     for picture in pictures:
@@ -120,15 +120,15 @@ def test_16_bit_convolutions_stay_close(published_file, published, noise, precis
     assert 0 < difference.mean() < 1
 
 
-def test_auto_is_careful(published_file):
-    """Without kernel normalization nobody has measured what 16 bits do to the picture."""
+def test_auto_precision_without_kernel_normalization(published_file):
+    """Without kernel normalization the effect of 16 bits has not been measured, so auto is float32."""
     assert Interpolator(weights=published_file, device="cpu").precision == "float32"
     expected = "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16") else "float32"
     if platform.machine() == "x86_64":
         assert Interpolator(device="cpu").precision == expected
 
 
-def test_several_live_side_by_side(published_file, published, noise):
+def test_several_interpolators_at_once(published_file, published, noise):
     one, two = (noise(20, 30, seed=seed) for seed in (1, 2))
     expected = published(one, two)
     Interpolator(device="cpu", precision="bfloat16", padding="paper")(one, two)
@@ -160,7 +160,7 @@ ARRAY = np.zeros((4, 4, 3), np.uint8)
         ),
     ],
 )
-def test_what_is_no_pair_is_named(published, one, two, error, message):
+def test_invalid_pairs_are_named(published, one, two, error, message):
     with pytest.raises(error, match=message):
         published(one, two)
 
@@ -179,7 +179,7 @@ def test_devices_and_precisions_are_checked():
 
 
 def test_memory_of_a_large_pair():
-    """What the README promises: less than 2.5 GiB at its peak for 1920x1080 in float32."""
+    """A 1920x1080 pair in float32 takes less than 2.5 GiB at its peak."""
     result = subprocess.run(
         [sys.executable, "-m", "tools.speed", "--memory", "1920x1080"],
         cwd=ROOT,

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = ("run", "benchmark", "train")
 MOST_LINES = 500
 
-# What each part of the project may import of it, besides itself. The op is imported by its users; it imports its
-# kernels on first use. Whatever may be imported from everywhere lies at the bottom.
+# What each part of the project may import, besides itself. The op imports its kernels on first use. BOTTOM is what
+# every part but the op, its kernels and the network may import.
 BOTTOM = ["vfi", "vfi.errors", "vfi.files"]
 NETWORK = [*BOTTOM, "sepconv", "vfi.network"]
 WEIGHTS = [*NETWORK, "vfi.download", "vfi.weights"]
@@ -55,7 +55,7 @@ MODULES = {module_of(path): path for path in sources("vfi", "tools")}
 
 
 def imports(path):
-    """The modules that a file imports, anywhere in it; of this project, the file that is meant."""
+    """The modules that a file imports, anywhere in it; names from this project's packages as modules."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -67,7 +67,7 @@ def imports(path):
 
 
 def is_within(module, part):
-    """Whether a module is a part of the project; vfi itself is only its first file."""
+    """Whether a module belongs to a part of the project; the part "vfi" is only vfi/__init__.py."""
     return module == part or (part != "vfi" and module.startswith(f"{part}."))
 
 
@@ -102,11 +102,11 @@ def test_only_downloads_touch_the_internet():
             assert names.isdisjoint({"urllib", "http", "socket", "requests"}), module
 
 
-def test_the_top_is_the_users():
+def test_the_top_level_has_only_the_programs_and_the_op():
     assert sorted(path.stem for path in ROOT.glob("*.py")) == sorted([*PROGRAMS, "sepconv"])
 
 
-def test_every_file_begins_with_what_it_is_for():
+def test_every_file_has_a_docstring():
     for path in sources("vfi", "tools", "tests"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
@@ -123,8 +123,8 @@ def test_no_test_imports_a_test():
         assert not [name for name in names if name.startswith("test_") or name == "conftest"], path
 
 
-def test_the_package_is_imported_in_a_moment():
-    """Neither PyTorch nor PyAV is loaded before they are needed; 50 ms are for the package itself."""
+def test_importing_the_package_is_fast():
+    """It loads neither PyTorch nor PyAV, and takes less than 50 ms."""
     code = "import sys, vfi; assert not {'torch', 'av', 'numpy'} & sys.modules.keys()"
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

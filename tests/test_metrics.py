@@ -1,4 +1,4 @@
-"""Each measure against its definition in plain loops, and those that have a namesake against each other."""
+"""Each measure against its definition in plain loops; the SSIMs differ from one another."""
 
 import importlib.util
 import itertools
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def pair(noise):
-    """A picture and a truth to which it is similar, uint8, larger than all windows and not square."""
+    """A picture and a similar truth, uint8, larger than all windows and not square."""
     truth, other = (np.rint(255 * noise(15, 19, seed=seed)).astype(np.uint8) for seed in (1, 2))
     return np.rint(0.7 * truth + 0.3 * other).astype(np.uint8), truth
 
@@ -59,7 +59,7 @@ def test_ssim_uniform(pair):
 def test_ssim_gaussian(pair):
     exact = plain_ssim(*pair, np.outer(BELL, BELL)[..., None])
     assert metrics.ssim_gaussian(*pair) == pytest.approx(exact, abs=1e-6)
-    assert abs(metrics.ssim_uniform(*pair) - exact) > 1e-3  # the two are not the same thing
+    assert abs(metrics.ssim_uniform(*pair) - exact) > 1e-3  # the two measures differ
 
 
 def test_ssim_matlab(pair):
@@ -81,12 +81,12 @@ def test_interpolation_errors():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lpips") is not None, reason="lpips is installed")
-def test_lpips_is_missed_by_name():
+def test_missing_lpips_is_named():
     with pytest.raises(metrics.MetricError, match=r"^no module named 'lpips': pip install lpips$"):
         metrics.load_lpips()
 
 
-def test_lpips_needs_pictures_of_some_size(pair):
+def test_lpips_refuses_small_pictures(pair):
     small = np.zeros((30, 40, 3), np.uint8)
     with pytest.raises(metrics.MetricError, match="LPIPS needs 31 pixels or more to each side"):
         metrics.lpips(small, small)
@@ -106,7 +106,7 @@ def test_lpips(pair):
     ("program", "unwanted"),
     [("benchmark", {"skimage", "scipy", "lpips", "av"}), ("run", {"skimage", "scipy", "lpips"})],
 )
-def test_programs_start_without_what_they_may_not_need(program, unwanted):
+def test_programs_import_optional_packages_late(program, unwanted):
     code = f"import sys, {program}; print(sorted({unwanted} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

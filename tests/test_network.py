@@ -24,15 +24,15 @@ def test_network_is_its_definition(published_state, make_weights, pair, padding,
     net = load_network(weights=make_weights(kernel_normalization=flag, input_normalization=flag))
     double = {name: tensor.double() for name, tensor in published_state.items()}
     exact = definition.interpolate(double, *(frame.double() for frame in pair), padding, normalized, normalized)
-    assert 0.05 < exact.std() < 10  # the test would see little in a picture of one colour
+    assert 0.05 < exact.std() < 10  # a picture of one colour would test little
     with torch.inference_mode():
         for band_pixels in (None, 2000):
             out = net(*pair, padding=padding, band_pixels=band_pixels)
             assert (out - exact).abs().max() < 2e-5  # float32; half a grey level is 2e-3
 
 
-def test_whole_way_stays_within_half_a_level(published_file, published_state, noise):
-    """Through the whole of `Interpolator`, RGB and rounding included: half a grey level, and float32's error."""
+def test_interpolator_stays_within_half_a_level(published_file, published_state, noise):
+    """`Interpolator`, with RGB and rounding, is exact to half a grey level and float32's error."""
     one, two = ((255 * noise(75, 90, seed=seed)).round().astype(np.uint8) for seed in (3, 4))
     for padding in network.PADDINGS:
         frames = (torch.from_numpy(a[..., ::-1] / 255.0).permute(2, 0, 1)[None] for a in (one, two))
@@ -45,7 +45,7 @@ def test_whole_way_stays_within_half_a_level(published_file, published_state, no
 @pytest.mark.parametrize("band_pixels", [1, 131, 1000, 131 * 67])
 @pytest.mark.parametrize("size", [(67, 131), (128, 256)], ids=str)
 def test_bands_give_the_same_picture(published_file, noise, size, band_pixels):
-    """Only what needs no padding (the second size) is upsampled by PyTorch itself when it is whole."""
+    """A whole frame of the second size, which needs no padding, is upsampled by PyTorch itself."""
     pair = [torch.from_numpy(noise(*size, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
     net = load_network(weights=published_file)
     with torch.inference_mode():
@@ -54,8 +54,8 @@ def test_bands_give_the_same_picture(published_file, noise, size, band_pixels):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_channels_of_tensor_cores_change_nothing(published_file, noise, monkeypatch, precision):
-    """Neither at once nor in bands; 40 x 50 pixels are aligned by what is beyond the edge of the picture."""
+def test_padded_channels_change_nothing(published_file, noise, monkeypatch, precision):
+    """Neither for whole frames nor in bands; frames of 40 x 50 pixels are padded."""
     between = load_network("l1", published_file).to(precision, memory_format=torch.channels_last)
     frames = [torch.from_numpy(noise(40, 50, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
     with torch.inference_mode():
@@ -70,7 +70,7 @@ def test_channels_of_tensor_cores_change_nothing(published_file, noise, monkeypa
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 2), (37, 64)], ids=str)
-def test_the_gathered_gradient_of_doubling(size):
+def test_the_gathered_gradient_of_upsampling(size):
     frames = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(2, 3, *(2 * side for side in size), dtype=torch.float64)
     expected, gathered = (
@@ -81,7 +81,7 @@ def test_the_gathered_gradient_of_doubling(size):
 
 
 def test_compiled_as_one_graph(published_file, pair):
-    """By the part of the compiler that knows PyTorch; what it hands to a processor's is a matter of PyTorch's."""
+    """Compiled by the front end only; the code for the processor is PyTorch's own matter."""
     graphs = []
 
     def backend(graph, inputs):
@@ -101,7 +101,7 @@ def test_compiled_as_one_graph(published_file, pair):
         assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
-def test_batches_are_single_pairs(published_file, pair):
+def test_a_batch_gives_the_results_of_single_pairs(published_file, pair):
     net = load_network(weights=published_file)
     with torch.inference_mode():
         one, two = (torch.cat([frame, 1 - frame]) for frame in pair)

@@ -1,4 +1,4 @@
-"""The README and the documents: their programs run, their command lines are understood, their figures are figures."""
+"""The README and the documents: their Python code runs, their commands and links are valid."""
 
 import importlib
 import re
@@ -20,7 +20,7 @@ COMMAND = re.compile(r"python (?:run\.py|benchmark\.py|train\.py|-m tools\.speed
 
 
 def commands(text):
-    """The command lines of our programs: lines of code blocks, and code in sentences, where a line may break."""
+    """The command lines of our programs in a document, in code blocks and within sentences."""
     lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
     return [match.group().strip() for match in map(COMMAND.match, lines + spans) if match]
@@ -39,7 +39,7 @@ def test_programs_run(block, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command, monkeypatch):
-    """Each option exists, takes such a value, and goes with the others."""
+    """Each option exists, accepts the value, and can be combined with the others."""
     name, *words = shlex.split(command.removeprefix("python ").removeprefix("-m "))
     program = importlib.import_module(name.removesuffix(".py"))
     monkeypatch.setattr(program, "exit_status", lambda *arguments, **options: 0)

@@ -1,4 +1,4 @@
-"""Weights files, good and bad; downloads."""
+"""Loading weights: bundled, published and other files, valid and invalid; downloads."""
 
 import http.server
 import pickle
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.parametrize("model", weights.MODELS)
 def test_bundled_weights_beat_averaging(model):
-    """A known motion: the same picture moved by eight pixels, the truth by four."""
+    """The motion is known: the second frame is the first moved by eight pixels, the truth by four."""
     scene = pictures.read(ROOT / "images" / "one.png").pixels[100:228, 200:360]
     one, truth, two = (scene[:, start : start + 144] for start in (0, 4, 8))
 
@@ -33,14 +33,14 @@ def test_bundled_weights_beat_averaging(model):
     assert error(Interpolator(model)(one, two)) < 0.5 * error(average)
 
 
-def test_names_of_the_later_code_load_too(published_state, published_file, tmp_path, pair):
+def test_names_of_the_later_public_code_load(published_state, published_file, tmp_path, pair):
     path = tmp_path / "later.pytorch"
     torch.save({name.replace("module", "net", 1): tensor for name, tensor in published_state.items()}, path)
     nets = [load_network(weights=file) for file in (published_file, path)]
     assert torch.equal(nets[0](*pair), nets[1](*pair))
 
 
-def test_files_of_2017_load_too(published_state, published_file, tmp_path):
+def test_files_of_2017_load(published_state, published_file, tmp_path):
     path = tmp_path / "old.pytorch"
     torch.save(published_state, path, _use_new_zipfile_serialization=False)
     expected, found = (load_network(weights=file).state_dict() for file in (published_file, path))
@@ -48,7 +48,7 @@ def test_files_of_2017_load_too(published_state, published_file, tmp_path):
 
 
 @pytest.mark.parametrize("model", weights.MODELS)
-def test_bundled_files_say_what_they_are(model):
+def test_bundled_files_have_metadata(model):
     with safe_open(ROOT / "vfi" / "weights" / f"{model}.safetensors", framework="pt") as file:
         metadata = file.metadata()
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
@@ -106,7 +106,7 @@ def test_weights_that_do_not_fit_are_named(make_weights, change, metadata, messa
         (pickle.dumps({"a": print}, protocol=2), "hold more than tensors"),
     ],
 )
-def test_files_that_are_no_weights(tmp_path, content, message):
+def test_files_that_are_not_weights(tmp_path, content, message):
     path = tmp_path / "weights"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message):
@@ -143,7 +143,7 @@ def test_a_pickle_is_never_run(tmp_path):
 
 @pytest.fixture
 def server(published_file, tmp_path, monkeypatch):
-    """The authors' site on the loopback address: `answer` says what it sends, `requests` what was asked for."""
+    """The authors' site on the loopback address: it sends `answer`, and keeps the `requests` it received."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -205,7 +205,7 @@ def test_failed_downloads_leave_nothing(server, tmp_path, answer, message):
 def test_no_home(monkeypatch):
     for variable in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for a user without an account
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user without an account
     with pytest.raises(WeightsError, match="home folder, but this user has none: set HOME"):
         load_network("lf", "published")
 
@@ -225,8 +225,8 @@ def test_metadata_switches_normalization_on(make_weights, tmp_path, published_st
     assert (net.kernel_normalization, net.input_normalization) == (True, False)
 
 
-def test_damage_is_found_by_the_checksum(tmp_path, monkeypatch):
-    """Of a bundled file, and of one that was downloaded before."""
+def test_the_checksum_finds_damage(tmp_path, monkeypatch):
+    """For a bundled file, and for one that was downloaded before."""
     for model in weights.MODELS:
         content = bytearray((weights.FOLDER / f"{model}.safetensors").read_bytes())
         content[-1] ^= 1
@@ -237,7 +237,7 @@ def test_damage_is_found_by_the_checksum(tmp_path, monkeypatch):
             load_network(model)
 
 
-def test_damage_of_a_download_is_found(server, tmp_path):
+def test_the_checksum_finds_damage_of_a_download(server, tmp_path):
     load_network("l1", "published")
     (path,) = (tmp_path / "cache" / "sepconv").glob("*.pytorch")
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Small benchmarks in the layouts of the real ones, and benchmark.py to run on them."""
+"""Small benchmarks in the layouts of the real ones, and a fixture that runs benchmark.py."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def save(noise):
 
 @pytest.fixture
 def own(save, tmp_path):
-    """Three triplets of one's own."""
+    """Three triplets of the user's own."""
     for seed, name in enumerate(("a", "b/im", "c")):
         save([tmp_path / "own" / name / f"im{number}.png" for number in (9, 10, 11)], seed)
     return tmp_path / "own"
@@ -34,7 +34,7 @@ def own(save, tmp_path):
 
 @pytest.fixture
 def scenes(save, tmp_path, monkeypatch):
-    """Twelve tiny scenes in place of Middlebury's, a folder for each, and their sums in place of theirs."""
+    """Twelve tiny scenes that replace Middlebury's, a folder for each, with their checksums."""
     folder, lines = tmp_path / "middlebury", ["# tiny"]
     for seed, scene in enumerate(middlebury.SCENES):
         names = ("frame10.png", "frame10i11.png", "frame11.png")

@@ -1,4 +1,4 @@
-"""Middlebury's download, from a server on the loopback address with archives as the site has them."""
+"""Middlebury's download, from a server on the loopback address with archives like the site's."""
 
 import http.server
 import io
@@ -34,7 +34,7 @@ def frames(noise):
 
 @pytest.fixture(scope="session")
 def archives(frames):
-    """The site's two archives by their name: more than is wanted lies in them, as it does in the real ones."""
+    """The site's two archives by name; like the real ones, they also hold files that are not needed."""
     made = {}
     for tree, archive in middlebury.ARCHIVES.items():
         data = io.BytesIO()
@@ -51,7 +51,7 @@ def archives(frames):
 
 @pytest.fixture
 def site(archives, frames, tmp_path, monkeypatch):
-    """The site: `files` are what it has, `cuts` after how many bytes it breaks off, `requests` what it was asked."""
+    """The site: `files` it serves, after how many bytes it breaks off (`cuts`), and the `requests` it received."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -112,12 +112,12 @@ COLOUR, TRUTH = middlebury.ARCHIVES.values()
 def test_download(site, fetch, frames, tmp_path):
     assert fetch() == (0, "")
     assert site.requests == [(COLOUR, None), (TRUTH, None)]
-    assert listing(tmp_path / "data") == sorted(f"middlebury/{name}" for name in frames)  # no archive, nothing evil
+    assert listing(tmp_path / "data") == sorted(f"middlebury/{name}" for name in frames)  # no archive, no path outside
     assert fetch() == (0, "")
-    assert len(site.requests) == 2  # what is there is not asked for again
+    assert len(site.requests) == 2  # nothing is requested again
 
 
-def test_what_is_missing_or_broken_is_replaced(site, fetch, frames, tmp_path):
+def test_missing_and_broken_frames_are_downloaded(site, fetch, frames, tmp_path):
     fetch()
     folder = tmp_path / "data" / "middlebury"
     (folder / "Venus" / "frame10i11.png").write_bytes(b"broken")
@@ -130,7 +130,7 @@ def test_what_is_missing_or_broken_is_replaced(site, fetch, frames, tmp_path):
     assert (folder / "Grove2" / "frame10i11.png").stat().st_mtime_ns == kept
 
 
-def test_the_sites_trees_stay_what_they_are(site, fetch, frames, tmp_path):
+def test_folders_unpacked_by_hand_are_not_changed(site, fetch, frames, tmp_path):
     for tree in middlebury.ARCHIVES:
         (tmp_path / "data" / "middlebury" / tree).mkdir(parents=True)
     assert fetch() == (0, "")
@@ -138,13 +138,13 @@ def test_the_sites_trees_stay_what_they_are(site, fetch, frames, tmp_path):
     assert listing(tmp_path / "data") == expected
 
 
-def test_a_connection_that_breaks_is_taken_up(site, fetch, archives):
+def test_a_broken_connection_is_continued(site, fetch, archives):
     site.cuts = [1000, 2000]
     assert fetch() == (0, "")
     assert site.requests == [(COLOUR, None), (COLOUR, "bytes=1000-"), (COLOUR, "bytes=3000-"), (TRUTH, None)]
 
 
-def test_a_download_that_failed_goes_on_the_next_time(site, fetch, archives, tmp_path):
+def test_a_failed_download_is_continued_by_the_next_run(site, fetch, archives, tmp_path):
     site.cuts = [1000, 0]
     status, err = fetch()
     part = tmp_path / "data" / "middlebury" / f"{COLOUR}.part"
@@ -162,8 +162,8 @@ def test_a_download_that_failed_goes_on_the_next_time(site, fetch, archives, tmp
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("there", ["all", "more"])
-def test_a_part_that_is_no_part(there, ranges, site, fetch, archives, tmp_path):
-    """All of it was there before; or the site has a shorter one now; and not every server knows ranges."""
+def test_partial_files_that_cannot_be_continued(there, ranges, site, fetch, archives, tmp_path):
+    """The file is already complete, the site's archive is shorter now, or the server does not support ranges."""
     site.ranges = ranges
     part = tmp_path / "data" / "middlebury" / f"{COLOUR}.part"
     part.parent.mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_a_part_that_is_no_part(there, ranges, site, fetch, archives, tmp_path):
     assert fetch() == (0, "")
 
 
-def test_a_part_of_something_else_is_removed(site, fetch, tmp_path):
+def test_a_partial_file_of_another_archive_is_removed(site, fetch, tmp_path):
     part = tmp_path / "data" / "middlebury" / f"{COLOUR}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"<html>log in first</html>" * 200)
@@ -213,17 +213,17 @@ def damaged(data):
         ),
     ],
 )
-def test_what_is_not_the_benchmark_leaves_nothing(make, reason, site, fetch, archives, tmp_path):
+def test_archives_with_other_content_leave_nothing(make, reason, site, fetch, archives, tmp_path):
     site.files[COLOUR] = make(archives[COLOUR])
     status, err = fetch()
     assert status == 1
     assert re.fullmatch(f"error: {middlebury.SITE}{COLOUR}: ({reason})\n", err)
     assert not [name for name in listing(tmp_path / "data") if name.endswith(".part")]
     known = {f"middlebury/{scene}/{name}" for scene in middlebury.SCENES for name in middlebury.FRAMES}
-    assert set(listing(tmp_path / "data")) <= known  # those that were whole
+    assert set(listing(tmp_path / "data")) <= known  # only complete frames
 
 
-def test_an_archive_without_end(site, fetch, tmp_path, monkeypatch):
+def test_an_endless_archive_is_refused(site, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(middlebury, "LARGEST_ARCHIVE", 5000)
     monkeypatch.setattr(download, "BLOCK", 1000)
     status, err = fetch()
@@ -232,7 +232,7 @@ def test_an_archive_without_end(site, fetch, tmp_path, monkeypatch):
     assert listing(tmp_path / "data") == []
 
 
-def test_no_archive_and_no_site(site, fetch):
+def test_missing_archive_and_unreachable_site(site, fetch):
     del site.files[COLOUR]
     assert fetch() == (1, f"error: {middlebury.SITE}{COLOUR} cannot be downloaded: Not Found\n")
     site.shutdown()

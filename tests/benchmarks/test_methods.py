@@ -1,4 +1,4 @@
-"""The methods, and the figures of the yardsticks on the real frames, if these are there."""
+"""The methods, and the figures of the baselines on the real frames if these are available."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from vfi.interpolator import Interpolator
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_what_is_measured_is_what_run_makes(own, published_file, run, tmp_path):
-    """The mean over scenes of the measures of what an Interpolator makes of each, for each method of one table."""
+def test_benchmark_measures_what_run_writes(own, published_file, run, tmp_path):
+    """For each method, the table shows the mean over scenes of the measures of what an Interpolator returns."""
     shutil.rmtree(own / "c")
     options = ["--weights", published_file, "--device", "cpu", "--padding", "improved", "paper"]
     options += ["--precision", "float32", "bfloat16", "--method", "sepconv", "average", "--model", "l1"]
@@ -87,7 +87,7 @@ def test_minterpolate_needs_some_pixels(own, save, run):
 
 
 def test_ensemble(noise):
-    """It does not matter to an ensemble how the frames are flipped, nor which is the first."""
+    """The result of an ensemble does not depend on flips of the frames, nor on which of the two is first."""
     generator = np.random.default_rng(0)
     one, two = generator.integers(0, 256, (2, 5, 7, 3), np.uint8)
     weights = generator.random((5, 7, 1)).astype(np.float32)
@@ -122,7 +122,7 @@ needs_middlebury = pytest.mark.skipif(
 
 
 @needs_middlebury
-def test_yardsticks_have_their_known_figures(run):
+def test_baselines_have_their_known_figures(run):
     """As other programs measured them: the mean of the frames 28.00 dB, 0.804; ffmpeg's minterpolate 33.0, 0.934."""
     status, out, err = run("--data", MIDDLEBURY, "--method", "average", "minterpolate")
     assert (status, err) == (0, "")
@@ -147,7 +147,7 @@ def test_optical_flow_has_its_known_figure():
     def between(one, two):
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (one, two)]
         there, back = dis.calc(*greys, None), dis.calc(*greys[::-1], None)
-        there, back = warp(there, -there / 2), warp(back, -back / 2)  # seen from the middle
+        there, back = warp(there, -there / 2), warp(back, -back / 2)  # flow at the middle
         return (warp(one, back / 2) + warp(two, there / 2)) / 2
 
     values = []

@@ -18,7 +18,7 @@ from vfi.benchmarks.own import OWN
 from vfi.benchmarks.results import Settings
 from vfi.benchmarks.triplets import Triplet
 
-NAMES = ("apple", "<b>pear<b> & 'plum'", "quince")  # the second would show whether names are taken for HTML
+NAMES = ("apple", "<b>pear<b> & 'plum'", "quince")  # the second contains HTML
 HEIGHT, WIDTH = 60, 80
 EDGE = 5  # pixels that the line between the two pictures and its shadow may take to each side
 
@@ -37,7 +37,7 @@ def triplets(noise, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def made(triplets, tmp_path_factory):
-    """A page of both yardsticks; returns its folder."""
+    """A page with both baselines; returns its folder."""
     folder = tmp_path_factory.mktemp("report") / "page"
     words = ["--triplets", str(triplets), "--method", "average", "minterpolate", "--html", str(folder), "--quiet"]
     assert benchmark.main(words) == 0
@@ -46,7 +46,7 @@ def made(triplets, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def expected(triplets):
-    """For each scene what the page has to show: the average, minterpolate's result, and the truth."""
+    """For each scene, what the page must show: the average, minterpolate's result, and the truth."""
     scenes = []
     for triplet in OWN.find(triplets):
         one, two, truth = triplet.read()
@@ -79,7 +79,7 @@ def shown(page):
     return np.asarray(Image.open(io.BytesIO(page.screenshot("#stage"))).convert("RGB"))
 
 
-def test_it_needs_nothing_else(page, made):
+def test_page_needs_no_network(page, made):
     content = (made / "index.html").read_text()
     assert not re.search(
         r"https?:|//", re.sub(r"<script id=\"data\".*?</script>|^ *// .*$", "", content, flags=re.M | re.S)
@@ -96,7 +96,7 @@ def test_tables(page):
         assert re.search(f"^{line}$", text, re.M)
 
 
-def test_names_are_text(page):
+def test_scene_names_are_not_html(page):
     names = [page.text(f"#scenes li:nth-child({number}) span") for number in (1, 2, 3)]
     assert sorted(names) == sorted(name for name in NAMES)
 
@@ -136,7 +136,7 @@ def test_dragging_in_the_picture(page, expected):
 
 
 def test_blink(page, expected):
-    """Both pictures come, each whole, by turns; then the wipe is where it was."""
+    """Both pictures are shown in turn, each whole; afterwards the wipe is where it was."""
     average, _, truth = expected[0]
     before = shown(page)
     page.click("#blink")
@@ -170,15 +170,15 @@ def test_error_map_colours():
     assert report.error_map(picture, truth).tolist() == [[[0, 0, 0], [60, 15, 110], [252, 255, 190]]]
 
 
-def test_keys_alone(page, expected):
-    """Every scene and every view without a pointer."""
+def test_page_works_with_the_keyboard_alone(page, expected):
+    """Every scene and every view can be reached without a pointer."""
     names = [page.text(f"#scenes li:nth-child({number}) span") for number in (1, 2, 3)]
     seen = []
     for _ in range(3):
         seen.append(page.text("#scene"))
         page.keys("body", "n")
     assert seen == names
-    assert page.text("#scene") == names[0]  # round
+    assert page.text("#scene") == names[0]  # from the last to the first
     page.keys("body", "p")
     assert page.text("#scene") == names[-1]
     page.keys("body", "e")
@@ -206,7 +206,7 @@ def test_readable_on_a_phone(page):
         )
     finally:
         page.send("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
-    assert width == 360  # nothing sticks out: what is wide scrolls by itself
+    assert width == 360  # the page is not wider; wide parts scroll by themselves
     assert smallest >= 14
     assert min(targets) >= 44  # pixels, for a finger
 
@@ -220,8 +220,8 @@ def test_large_benchmarks_are_shown_in_part(triplets, tmp_path):
     assert set(np.diff(shown)) == {78, 79}
 
 
-def test_pictures_of_other_settings_are_not_taken(triplets, made, tmp_path):
-    """Going on with results makes those pictures that this page lacks, and no others."""
+def test_pictures_of_other_settings_are_not_reused(triplets, made, tmp_path):
+    """A resumed run makes the pictures that this page lacks, and no others."""
     words = ["--triplets", str(triplets), "--method", "average", "--json", str(tmp_path / "a.json"), "--quiet"]
     assert benchmark.main([*words, "--html", str(made)]) == 0
     folders = sorted(made.glob("pictures-*"))

@@ -1,4 +1,4 @@
-"""Frames that are missing, results that are kept, and runs that go on."""
+"""Missing frames, results that are kept, and runs that are resumed."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from vfi import pictures
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_what_is_left_out_is_named(own, run, tmp_path):
+def test_skipped_triplets_are_named(own, run, tmp_path):
     os.truncate(own / "a" / "im10.png", 200)
     (own / "b" / "im" / "im9.png").unlink()
     pictures.write(own / "c" / "im9.png", pictures.Picture(np.zeros((37, 40, 3), np.uint8)))
@@ -47,7 +47,7 @@ def test_what_is_left_out_is_named(own, run, tmp_path):
     assert "average: the PSNR of exact pictures (1) is infinite\n" in out
 
 
-def test_missing_frames_are_said_before_the_hours(trees, run):
+def test_missing_frames_are_reported_before_measuring(trees, run):
     (trees[0] / "vimeo" / "sequences" / "00002" / "0010" / "im2.png").unlink()
     status, out, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
     assert status == 1
@@ -59,7 +59,7 @@ def test_missing_frames_are_said_before_the_hours(trees, run):
     assert "Vimeo-90k, 1 of 3782 scenes" in out
 
 
-def test_not_everything_that_is_left_out_is_named(trees, run):
+def test_long_lists_of_skipped_triplets_are_shortened(trees, run):
     names = [f"00009/{number:04}" for number in range(25)]
     (trees[0] / "vimeo" / "tri_testlist.txt").write_text("\n".join(["00001/0266", *names]))
     status, _, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
@@ -94,7 +94,7 @@ def test_not_everything_that_is_left_out_is_named(trees, run):
         (["--triplets", "own", "--weights", "nowhere"], "weights nowhere: no such file or directory"),
     ],
 )
-def test_what_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch, run):
+def test_triplets_that_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").write_text("{}")
@@ -161,14 +161,14 @@ def test_json_and_csv(own, run, tmp_path):
         assert re.search(r"^average .* n/a$", out, re.M)
 
 
-def test_resume_refuses_what_was_measured_otherwise(own, run, tmp_path):
+def test_resume_refuses_results_of_other_settings(own, run, tmp_path):
     words = ("--triplets", own, "--json", tmp_path / "a.json", "--resume", "--method", "average")
     assert run(*words)[0] == 0
     assert run(*words)[0] == 0
     status, _, err = run(*words, "--truncate")
     assert status == 1
     assert err == (f"error: {tmp_path}/a.json was measured with another 'truncate': name another file, or remove it\n")
-    assert run(*(word for word in words if word != "--resume"), "--truncate")[2] == err  # nor overwritten
+    assert run(*(word for word in words if word != "--resume"), "--truncate")[2] == err  # and nothing was overwritten
     content = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(content | {"format": 2}))
     assert "is in format 2; this version reads format 1" in run(*words)[2]
@@ -202,8 +202,8 @@ def test_damaged_results_are_refused(own, run, tmp_path):
         assert (tmp_path / "a.json").read_text() == damage
 
 
-def test_going_on_without_a_scene(own, trees, run, tmp_path):
-    """A triplet that was removed is no part of the mean any more; another subset's are kept."""
+def test_resume_without_a_scene_that_was_removed(own, trees, run, tmp_path):
+    """A triplet that was removed does not count in the mean; triplets of another subset are kept."""
     words = ("--triplets", own, "--json", tmp_path / "a.json", "--resume", "--method", "average")
     assert "own triplets, 3 scenes" in run(*words)[1]
     shutil.rmtree(own / "a")
@@ -218,7 +218,7 @@ def test_going_on_without_a_scene(own, trees, run, tmp_path):
     assert [scene["subset"] for scene in json.loads((tmp_path / "b.json").read_text())["scenes"]] == ["easy", "hard"]
 
 
-def test_going_on_with_one_subset_does_not_complete_the_others(trees, run, tmp_path):
+def test_resume_with_one_subset_does_not_complete_the_others(trees, run, tmp_path):
     (trees[0] / "snu" / "test" / "GOPRO_test" / "GOPR0384_11_00" / "000104.png").unlink()
     words = ("--snu-film", trees[0] / "snu", "--method", "average", "--json", tmp_path / "a.json")
     assert run(*words)[0] == 1
@@ -229,8 +229,8 @@ def test_going_on_with_one_subset_does_not_complete_the_others(trees, run, tmp_p
     assert "holds an unfinished run" in run(*words)[2]
 
 
-def test_names_that_are_no_text(own, run, tmp_path):
-    """Of files that another system has named in another encoding."""
+def test_file_names_that_are_not_utf8(own, run, tmp_path):
+    """Another system named them in another encoding."""
     name = os.fsdecode(b"caf\xe9")
     try:
         (own / "a").rename(own / name)
@@ -254,7 +254,7 @@ sys.exit(benchmark.main(sys.argv[2:]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
-def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
+def test_a_full_disk_does_not_lose_the_figures(own, tmp_path):
     words = ["--triplets", str(own), "--method", "average", "--json", str(tmp_path / "a.json")]
     command = [sys.executable, "-c", FULL_DISK]
     result = subprocess.run([*command, "100", *words], cwd=ROOT, capture_output=True, text=True)
@@ -263,7 +263,7 @@ def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
     assert result.stderr == f"error: {tmp_path}/a.json cannot be written: file too large\n"
     assert not (tmp_path / "a.json").exists()
 
-    words += ["--html", str(tmp_path / "page" / "deep")]  # for whose pictures there is no room
+    words += ["--html", str(tmp_path / "page" / "deep")]  # its pictures do not fit
     result = subprocess.run([*command, "3000", *words], cwd=ROOT, capture_output=True, text=True)
     note, error = result.stderr.splitlines()
     assert note == f"note: 1 of 3 scenes are in {tmp_path}/a.json: --resume continues"
@@ -273,7 +273,7 @@ def test_a_full_disk_does_not_take_the_figures_along(own, tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
-    """As a program: broken off in the midst, refused without --resume, then continued to the same figures."""
+    """The program is interrupted, refuses to start without --resume, and then continues to the same figures."""
     folder, results, page = tmp_path / "own", tmp_path / "results.json", tmp_path / "page"
     for seed in range(16):
         save([folder / f"{seed:02}" / f"im{number}.png" for number in (1, 2, 3)], seed)
@@ -310,7 +310,7 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
     assert [scene["scene"] for scene in content["scenes"]] == [f"{seed:02}" for seed in range(16)]
     assert content["means"][0]["scenes"] == 16
     kept = [path for path, when in before.items() if path.stat().st_mtime_ns == when]
-    assert len(kept) >= done - 1  # of scenes that were there already; the last may lack its pictures
+    assert len(kept) >= done - 1  # scenes that were measured before; the last may lack its pictures
     assert out.endswith(f"{page}/index.html\n")
 
 

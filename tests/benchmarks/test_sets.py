@@ -33,8 +33,8 @@ def test_middlebury_in_both_layouts(scenes, run):
     assert "Middlebury, 12 scenes" in flat[1]
 
 
-def test_middlebury_is_middlebury(scenes, run):
-    """A frame that is not the benchmark's is no part of its figure, a re-compressed one is."""
+def test_middlebury_frames_are_checked(scenes, run):
+    """Frames with other pixels do not count; re-compressed files with the same pixels do."""
     venus = scenes / "Venus" / "frame10.png"
     before = venus.read_bytes()
     pixels = pictures.read(venus).pixels
@@ -75,7 +75,7 @@ def test_vimeo_and_ucf(which, name, expected, trees):
 @pytest.mark.parametrize("flat", [False, True])
 def test_snu_film(flat, trees):
     folder, frames = trees[0] / "snu", trees[1]
-    if flat:  # as other copies have it
+    if flat:  # the layout of other copies
         for path in [*(folder / "eval_modes").iterdir(), *(folder / "test").iterdir()]:
             path.rename(folder / path.name)
         (folder / "eval_modes").rmdir()
@@ -96,7 +96,7 @@ def xiph(noise, tmp_path_factory):
     frames = {number: still[:, number : number + 4096] for number in (1, 2, 3)}
     for number, frame in frames.items():
         pictures.write(folder / f"Tango-{number:03}.bmp", pictures.Picture(frame))
-        (folder / f"Tango-{number:03}.bmp").rename(folder / f"Tango-{number:03}.png")  # seconds sooner than a PNG
+        (folder / f"Tango-{number:03}.bmp").rename(folder / f"Tango-{number:03}.png")  # writing a BMP saves seconds
     return folder, frames
 
 
@@ -125,7 +125,7 @@ def test_xiph_is_4k(save, tmp_path):
         XIPH.find(tmp_path)[0].read()
 
 
-def test_subsets_are_averaged_apart(trees, run):
+def test_subsets_are_averaged_separately(trees, run):
     status, out, err = run("--snu-film", trees[0] / "snu", "--method", "average")
     assert (status, err) == (0, "")
     titles = re.findall(r"^SNU-FILM, .*?(?=  )", out, re.M)
@@ -154,7 +154,7 @@ def test_own_triplets(own, run):
     assert f"left out: c: {own}/c: expected three pictures (first, truth, second), found 4\n" in err
 
 
-def test_own_triplets_of_any_format_and_through_links(own):
+def test_own_triplets_of_any_format_and_behind_links(own):
     for path in (own / "c").iterdir():
         with Image.open(path) as image:
             image.save(path.with_suffix(".ppm"))
@@ -167,7 +167,7 @@ def test_own_triplets_of_any_format_and_through_links(own):
     assert [len(triplet.read()) for triplet in triplets] == [3, 3, 3]
 
 
-def test_grey_files_are_colours_that_are_grey(own):
+def test_grey_files_are_measured_as_rgb(own):
     grey = np.full((36, 40), 7, np.uint8)
     pictures.write(own / "a" / "im9.png", pictures.Picture(grey))
     one, _, _ = OWN.find(own)[0].read()

@@ -1,4 +1,4 @@
-"""The network once more, as plainly as it can be said: what `vfi/network.py` is tested against.
+"""A second, plain definition of the network, against which `vfi/network.py` is tested.
 
 Plain functions on a state dict in the published naming, the whole frame at once, the paper's formula for the kernels.
 """

@@ -1,4 +1,4 @@
-"""sepconv.cu run on a CPU by emulation.cpp: the launches that vfi/kernels/cuda.py plans, strictly checked."""
+"""Runs the launches that vfi/kernels/cuda.py plans on the CPU: sepconv.cu is compiled by emulation.cpp, with checks."""
 
 import ctypes
 import subprocess
@@ -16,7 +16,7 @@ GUARD = 256  # values before and behind each tensor, and between its rows and sa
 
 
 class Emulator:
-    """Compiles the emulation into a folder; raises CalledProcessError where that fails."""
+    """Compiles the emulation into a folder; raises CalledProcessError if that fails."""
 
     def __init__(self, folder):
         library = Path(folder) / "emulation.so"
@@ -40,7 +40,7 @@ class Emulator:
 
 
 class Guarded:
-    """Tensors with values around them that nobody may write to, and that spoil every sum they get into."""
+    """Tensors surrounded by guard values, which no kernel may overwrite and which would spoil every sum."""
 
     def __init__(self):
         self._rooms = []

@@ -1,4 +1,4 @@
-"""Small videos of every kind, and what is in a video: for the tests."""
+"""Makes small videos of every kind, and reads everything that is in a video."""
 
 from fractions import Fraction
 
@@ -117,7 +117,7 @@ def _tone(track, length, pitch):
 
 
 class Film:
-    """What is in a video file, all of it read.
+    """Everything that is in a video file.
 
     Attributes:
         rate, count, times (in seconds), planes (lists of arrays), frames (PyAV's), streams ([(type, codec)]),

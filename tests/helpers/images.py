@@ -1,4 +1,4 @@
-"""Image files to read, and how far pixels lie apart."""
+"""Writes image files for the tests, and compares pixels."""
 
 import numpy as np
 import pyvips
@@ -9,10 +9,10 @@ from PIL import Image, ImageCms
 LOSSY = 8
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # a grey one as far as its header goes, which is all that is looked at
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # a grey one by its header, which is all that is read
 CMYK = pyvips.Operation.call("profile_load", "cmyk")
 
-# What a stored picture looks like that the EXIF orientation turns upright.
+# The stored pixels of a picture that the EXIF orientation turns upright.
 STORED = {
     1: lambda upright: upright,
     2: np.fliplr,
@@ -28,7 +28,7 @@ LISTED = "one of png, jpg, jpeg, bmp, webp, tif, tiff"
 
 
 def random_pixels(channels=3, dtype=np.uint8, height=30, width=40):
-    """Every value may occur; with alpha, a part is fully transparent and a part opaque."""
+    """Random pixels of all values; with alpha, a part is fully transparent and a part opaque."""
     most = np.iinfo(dtype).max
     pixels = np.random.default_rng(channels).integers(0, most, (height, width, channels), dtype, endpoint=True)
     if channels in (2, 4):

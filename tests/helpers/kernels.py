@@ -1,4 +1,4 @@
-"""Inputs of the op in every layout, and how close results have to be."""
+"""Inputs of the op in every layout, and the tolerances of its results."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of the programs share."""
+"""Helpers of the tests that run programs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 P3 = pyvips.Operation.call("profile_load", "p3")
-GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # a grey one as far as its header goes, which is all that is looked at
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # a grey one by its header, which is all that is read
 
 
 def listing(folder):

@@ -1,4 +1,4 @@
-"""Command lines of tiny training runs, and what they leave."""
+"""Command lines of tiny training runs, and what such runs write."""
 
 import subprocess
 from pathlib import Path
@@ -29,7 +29,7 @@ def tensors(out):
 
 
 def stopped_after(step, words, number):
-    """Status, remaining output and errors of a program that gets a signal when it has reported a step."""
+    """Exit status, remaining output and errors of a program that receives a signal once it has reported a step."""
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if f"  step {step}  " in line:

@@ -1,4 +1,4 @@
-"""What the tests of videos share: the mean of two frames in the place of the network, and videos with cuts."""
+"""Helpers of the tests of videos: the mean of two frames instead of the network, and videos with cuts."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -23,7 +23,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA 
 
 HOPPER, TURING = (9, 0), (7, 5)
 
-# Besides those of the CPU's tests: several tiles in each direction, single pixels, alpha.
+# Sizes in addition to the CPU's tests: several tiles in each direction, single pixels, alpha.
 CUDA_SIZES = [*SIZES, (2, 3, 13, 50, 51), (1, 4, 9, 70, 51), (1, 3, 1, 1, 51), (1, 4, 8, 48, 51)]
 
 
@@ -44,8 +44,8 @@ def test_compiles_without_spills(architecture):
         assert registers > 0, name
         assert spilled == 0, f"{name} spills {spilled} bytes"
         assert shared <= 48 * 1024, name
-    yardsticks = [f"naive<{kind}, {compensated}>" for kind in ("float", "Half") for compensated in ("false", "true")]
-    assert len(sepconv_cuda.resources(yardsticks, architecture, (sepconv_cuda.SOURCE, speed_cuda.NAIVE))) == 4
+    naive = [f"naive<{kind}, {compensated}>" for kind in ("float", "Half") for compensated in ("false", "true")]
+    assert len(sepconv_cuda.resources(naive, architecture, (sepconv_cuda.SOURCE, speed_cuda.NAIVE))) == 4
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
@@ -67,7 +67,7 @@ def test_compiles_with_nvcc(tmp_path):
 
 
 @pytest.mark.skipif(not has_cupy, reason="CuPy is for Linux on x86_64 and aarch64")
-def test_what_does_not_compile_is_said(tmp_path):
+def test_compile_errors_are_reported(tmp_path):
     broken = tmp_path / "broken.cu"
     broken.write_text("template <int N> __global__ void kernel() { nonsense; }")
     with pytest.raises(RuntimeError, match="nonsense"):
@@ -75,7 +75,7 @@ def test_what_does_not_compile_is_said(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="all is there")
-def test_what_is_missing_is_named(monkeypatch):
+def test_missing_packages_are_named(monkeypatch):
     sepconv_cuda.problem.cache_clear()
     assert "PyTorch built for CUDA" in sepconv_cuda.problem() or torch.version.cuda
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -85,8 +85,8 @@ def test_what_is_missing_is_named(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="all is there")
-def test_without_kernels_the_reference_does(caplog):
-    """What a GPU's tensors get where CuPy is missing: the right answer, and one warning. (Tensors of the CPU, here.)"""
+def test_without_cuda_kernels_the_reference_is_used(caplog):
+    """Without CuPy, tensors on a GPU get the correct result and one warning (tested with tensors on the CPU)."""
     *inputs, grad_out = arguments((1, 3, 4, 5, 3))
     sepconv_module._has_cuda_kernels.cache_clear()
     assert torch.equal(sepconv_module._forward_cuda(*inputs), sepconv_reference(*inputs))
@@ -101,7 +101,7 @@ def test_without_kernels_the_reference_does(caplog):
 
 
 def emulate(emulator, inputs, grad_out, capability=HOPPER, mask=(True, True, True), backwards=False):
-    """out and the three gradients by the emulated kernels, their names, with guards around all tensors."""
+    """`out` and the three gradients by the emulated kernels, and the names of these; all tensors have guards."""
     guarded = Guarded()
     inputs, grad_out = [guarded.copy(tensor) for tensor in inputs], guarded.copy(grad_out)
     out = guarded.empty_like(torch.empty(grad_out.shape, dtype=grad_out.dtype))
@@ -142,7 +142,7 @@ def test_emulated_without_tensor_cores(emulator, dtype):
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_order_of_threads_does_not_matter(emulator, dtype):
-    """Threads from the first to the last or from the last to the first: where a barrier is missing, one order fails."""
+    """Threads run in ascending or descending order: if a barrier were missing, one order would fail."""
     *inputs, grad_out = arguments((1, 3, 13, 50, 51), dtype, "channels_last")
     forwards, _ = emulate(emulator, inputs, grad_out)
     backwards, _ = emulate(emulator, inputs, grad_out, backwards=True)
@@ -152,7 +152,7 @@ def test_order_of_threads_does_not_matter(emulator, dtype):
 @needs_compiler
 @pytest.mark.parametrize("taps", [51, 4])
 @pytest.mark.parametrize("mask", [(True, False, False), (False, True, False), (False, False, True)], ids=str)
-def test_emulated_gradients_only_where_asked_for(emulator, mask, taps):
+def test_emulated_gradients_only_on_request(emulator, mask, taps):
     *inputs, grad_out = arguments((1, 3, 6, 18, taps))
     exact = sepconv_reference_backward(grad_out.double(), *(tensor.double() for tensor in inputs))
     (_, *gradients), _ = emulate(emulator, inputs, grad_out, mask=mask)
@@ -178,7 +178,7 @@ ODD = pytest.mark.parametrize(("start", "padding"), [(0, 0), (1, 0), (0, 4), (1,
 @needs_compiler
 @ODD
 def test_emulated_odd_alignments(emulator, start, padding):
-    """The tensor-core kernel copies pairs where it can."""
+    """The tensor-core kernel copies pairs of values where the alignment allows it."""
     inputs = odd_arguments(start, padding)
     out = torch.empty(1, 3, 6, 21, dtype=torch.float16)
     emulator.run(sepconv_cuda.plan_forward(out, *inputs, HOPPER))
@@ -187,20 +187,20 @@ def test_emulated_odd_alignments(emulator, start, padding):
 
 @needs_compiler
 @pytest.mark.parametrize("compensated", ["false", "true"])
-def test_emulated_yardsticks(emulator, compensated):
+def test_emulated_naive_kernels(emulator, compensated):
     *inputs, grad_out = arguments((1, 3, 5, 7, 51))
     (launch,) = sepconv_cuda.plan_forward(grad_out, *inputs, HOPPER)
     emulator.run([sepconv_cuda.plan_any(f"naive<float, {compensated}>", grad_out.numel(), launch.arguments)])
     assert deviation(grad_out, sepconv_reference(*(tensor.double() for tensor in inputs))) < 2e-6
 
 
-def test_nothing_to_do_is_no_launch():
+def test_empty_work_launches_nothing():
     *inputs, grad_out = arguments((1, 3, 0, 4, 51))
     assert sepconv_cuda.plan_forward(grad_out, *inputs, HOPPER) == []
 
 
 def test_grids_within_their_limits():
-    """More rows of tiles or samples than a grid holds go to the kernels for any sizes."""
+    """If there are more rows of tiles or samples than a grid can hold, the kernels for any size are used."""
     frame = torch.empty(1, 3, 1, 1).expand(1, 3, 400_050, 51)
     kernels = torch.empty(1, 1, 1, 1).expand(1, 51, 400_000, 1)
     (launch,) = sepconv_cuda.plan_forward(torch.empty(1, 3, 400_000, 1), frame, kernels, kernels, HOPPER)
@@ -248,7 +248,7 @@ def test_gpu_stream_and_graph():
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(100_000_000)  # what comes before on the stream: a launch elsewhere would overtake it
+        torch.cuda._sleep(100_000_000)  # earlier work on the stream: a launch on another stream would overtake it
         moved = [tensor + 1 for tensor in inputs]
         result = sepconv(*(tensor - 1 for tensor in moved))
     stream.synchronize()
@@ -278,7 +278,7 @@ def test_gpu_gradcheck_opcheck_compile():
 @needs_gpu
 @pytest.mark.parametrize(("precision", "levels"), [("float32", 0.05), ("float16", 2), ("bfloat16", 8)])
 def test_gpu_network(published_state, published_file, noise, precision, levels):
-    """Convolutions may compute in TF32 or 16 bits: the picture stays what it is."""
+    """Convolutions may compute in TF32 or 16 bits; the picture stays close."""
     one, two = noise(70, 90), noise(70, 90, seed=1)
     exact = {name: tensor.double() for name, tensor in published_state.items()}
     pair = [torch.from_numpy(frame[..., ::-1].copy()).permute(2, 0, 1)[None].double() for frame in (one, two)]

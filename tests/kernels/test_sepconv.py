@@ -1,4 +1,4 @@
-"""The op, rung by rung: plain loops, the reference, the CPU kernels, gradients, registration, refusals."""
+"""The op, step by step: plain loops, the reference, the CPU kernels, gradients, registration, refusals."""
 
 import itertools
 import os
@@ -61,7 +61,7 @@ def test_layouts_may_be_mixed():
 
 
 def test_16_bit_results_round_to_nearest():
-    """A sum of one product is exact in float32: what remains is one rounding, to even as PyTorch does."""
+    """A sum of one product is exact in float32, so one rounding remains: to even, as in PyTorch."""
     values = torch.linspace(-70000, 70000, 4001)
     for dtype in (torch.float16, torch.bfloat16):
         frame = values.to(dtype).view(1, 1, 1, -1)
@@ -70,7 +70,7 @@ def test_16_bit_results_round_to_nearest():
         assert torch.equal(sepconv(frame, factor, torch.ones_like(frame)), expected)
 
 
-def test_not_a_number_stays_one():
+def test_nan_is_propagated():
     for dtype in TOLERANCE:
         frame = torch.full((1, 3, 4, 4), float("nan"), dtype=dtype)
         ones = torch.ones(1, 1, 4, 4, dtype=dtype)
@@ -87,7 +87,7 @@ def test_empty(size):
         assert torch.equal(gradient, torch.zeros_like(leaf))
 
 
-def test_same_bits_whatever_the_threads():
+def test_same_bits_for_any_number_of_threads():
     *inputs, grad_out = arguments((2, 3, 31, 77, 51))
     threads = torch.get_num_threads()
     results = []
@@ -119,7 +119,7 @@ def run_python(code, **environment):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_after_a_fork():
-    """As in the workers of a DataLoader: threads are not inherited."""
+    """A forked process, such as a DataLoader's worker, does not inherit threads."""
     code = """
 import os, torch
 from sepconv import sepconv
@@ -166,8 +166,8 @@ print(len(compilations.buffer))
     assert second == 0
 
 
-def test_works_where_nothing_can_be_cached(tmp_path):
-    """Numba finds no place for its cache: then it compiles, every time."""
+def test_works_without_a_cache_folder(tmp_path):
+    """If Numba finds no folder for its cache, it compiles in every process."""
     code = """
 import numba, torch
 from numba.core import caching
@@ -180,8 +180,8 @@ print(sepconv.sepconv(torch.ones(1, 3, 8, 8), torch.ones(1, 5, 4, 4), torch.ones
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
-def test_works_where_the_cache_has_no_room(tmp_path):
-    """There is a place, but what is written there does not fit."""
+def test_works_when_the_cache_is_full(tmp_path):
+    """The cache folder exists, but files in it cannot grow."""
     code = """
 import resource, signal, torch
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -198,7 +198,7 @@ print(sepconv.sepconv(torch.ones(1, 3, 8, 8), torch.ones(1, 5, 4, 4), torch.ones
 
 
 @pytest.mark.parametrize("wanted", [m for m in itertools.product((False, True), repeat=3) if any(m)], ids=str)
-def test_each_gradient_only_when_asked_for(wanted):
+def test_each_gradient_is_computed_only_on_request(wanted):
     *inputs, grad_out = arguments((1, 3, 6, 18, 5))
     everything = sepconv_reference_backward(grad_out.double(), *(t.double() for t in inputs))
     for tensor, asked in zip(inputs, wanted, strict=True):
@@ -263,7 +263,7 @@ def test_autocast_computes_in_float32():
     assert torch.equal(out, sepconv(frame, vertical.bfloat16().float(), horizontal))
 
 
-def test_the_name_that_others_use():
+def test_the_public_alias():
     *inputs, _ = arguments((1, 3, 5, 7, 3))
     assert torch.equal(sepconv_func.apply(*inputs), sepconv(*inputs))
 
@@ -295,12 +295,12 @@ def shapes(frame=(1, 3, 7, 8), vertical=(1, 4, 4, 5), horizontal=(1, 4, 4, 5)):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(inputs, message):
+def test_arguments_that_do_not_fit_are_named(inputs, message):
     with pytest.raises(ValueError, match=message):
         sepconv(*inputs)
 
 
-def test_what_is_no_tensor_is_named():
+def test_arguments_that_are_not_tensors_are_named():
     frame, vertical, horizontal = shapes()
     with pytest.raises(TypeError, match=r"vertical is a ndarray, expected a torch.Tensor"):
         sepconv(frame, vertical.numpy(), horizontal)

@@ -1,4 +1,4 @@
-"""A smooth picture, and a folder of files that cannot be read or written."""
+"""Fixtures: a smooth picture, and files that cannot be read."""
 
 import os
 
@@ -17,7 +17,7 @@ def smooth():
 
 @pytest.fixture
 def broken(tmp_path):
-    """Files that cannot be read, by name; and a picture, to be sure that it is not for the folder."""
+    """Files that cannot be read, by name, and one picture that proves that the folder is readable."""
     pixels = random_pixels(height=90, width=120)
     wide = random_pixels(3, np.uint16, height=90, width=120)
     save(tmp_path / "whole.png", pixels)

@@ -1,4 +1,4 @@
-"""Reading pictures: every kind that people have, and what is not a picture."""
+"""Reading pictures of every kind, and files that are not pictures."""
 
 import os
 
@@ -78,7 +78,7 @@ def test_palette_with_transparency(suffix, transparency, alphas, tmp_path):
     assert same(pixels[alpha > 0, :3], PALETTE[INDICES][alpha > 0])
 
 
-def test_one_colour_that_stands_for_transparency(tmp_path):
+def test_png_transparent_colour(tmp_path):
     save(tmp_path / "picture.png", PALETTE[INDICES], transparency=tuple(PALETTE[1].tolist()))
     pixels = pictures.read(tmp_path / "picture.png").pixels
     assert same(pixels[..., :3], PALETTE[INDICES])
@@ -113,7 +113,7 @@ def test_16_bit_tiff_in_both_byte_orders(byte_order, tmp_path):
 def test_premultiplied_tiff_becomes_straight(dtype, tmp_path):
     most = np.iinfo(dtype).max
     pixels = random_pixels(4, dtype)
-    pixels[..., 3] = np.maximum(pixels[..., 3], most // 2)  # half opaque at least: two steps are lost at most
+    pixels[..., 3] = np.maximum(pixels[..., 3], most // 2)  # at least half opaque, so that at most two steps are lost
     image = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb" if dtype == np.uint8 else "rgb16")
     image.tiffsave(str(tmp_path / "picture.tif"), premultiply=True)
     assert deviation(pictures.read(tmp_path / "picture.tif").pixels, pixels) <= 2
@@ -127,7 +127,7 @@ def test_cmyk_jpeg_without_profile(smooth, tmp_path):
 
 
 def test_cmyk_jpeg_with_profile(smooth, tmp_path):
-    """Against libvips: without its profile the colours would be far off, because inks are no inverted lights."""
+    """Compared with libvips: without the profile the colours would be far off, because inks are not inverted lights."""
     path = tmp_path / "picture.jpg"
     image = pyvips.Image.new_from_array(smooth).copy(interpretation="srgb")
     image.icc_export(output_profile="cmyk").jpegsave(str(path), Q=100)
@@ -160,7 +160,7 @@ def test_ycbcr_tiff(smooth, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_turned_upright(orientation, suffix, smooth, tmp_path):
+def test_exif_orientation(orientation, suffix, smooth, tmp_path):
     path = tmp_path / f"picture{suffix}"
     options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
     save(path, STORED[orientation](smooth), exif=exif(orientation), **options)
@@ -169,7 +169,7 @@ def test_turned_upright(orientation, suffix, smooth, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_16_bits_turned_upright(orientation, suffix, tmp_path):
+def test_exif_orientation_of_16_bits(orientation, suffix, tmp_path):
     path = tmp_path / f"picture{suffix}"
     upright = random_pixels(3, np.uint16)
     image = deep(STORED[orientation](upright)).copy()
@@ -194,13 +194,13 @@ def test_colour_profile_of_16_bits(suffix, tmp_path):
     assert pictures.read(path).icc_profile == SRGB
 
 
-def test_a_file_that_changed_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     for value in (1000, 2000):
         save(tmp_path / "picture.png", np.full((30, 40, 3), value, np.uint16))
         assert pictures.read(tmp_path / "picture.png").pixels[0, 0, 0] == value
 
 
-# --- What is no picture ---
+# --- Files that are not pictures ---
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_file_that_changed_is_read_anew(tmp_path):
         ("truncated.tif", "cannot be read: it is damaged or truncated"),
         ("truncated.webp", "cannot be read"),
         ("truncated16.png", "cannot be read"),
-        ("truncated16.tif", "is not a picture"),  # where its data are stands at the end of the file
+        ("truncated16.tif", "is not a picture"),  # the offset of its data is at the end of the file
         ("truncated16_data_last.tif", "cannot be read"),
         ("damaged16.tif", "cannot be read"),
         ("float.tif", "has pixels of 32 bits or signed pixels: save it with 8 or 16 bits for each colour"),
@@ -228,7 +228,7 @@ def test_a_file_that_changed_is_read_anew(tmp_path):
         ("ycbcr_None.tif", "uncompressed YCbCr in a TIFF is not supported: save it as RGB"),
     ],
 )
-def test_what_cannot_be_read_is_named(name, message, broken):
+def test_unreadable_files_are_named(name, message, broken):
     assert pictures.read(broken / "whole.png").size == "120x90"
     with pytest.raises(PictureError) as caught:
         pictures.read(broken / name)
@@ -237,14 +237,14 @@ def test_what_cannot_be_read_is_named(name, message, broken):
     assert "\n" not in str(caught.value)
 
 
-def test_a_tiff_that_pillow_alone_can_unpack(tmp_path):
+def test_a_tiff_that_only_pillow_can_unpack(tmp_path):
     pixels = random_pixels()
     Image.fromarray(pixels).save(tmp_path / "picture.tif", compression="lzma")
     assert np.array_equal(pictures.read(tmp_path / "picture.tif").pixels, pixels)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
-def test_luma_and_chroma_within_a_tiff_become_rgb(compression, broken):
+def test_ycbcr_within_a_tiff_becomes_rgb(compression, broken):
     name = broken / f"ycbcr_{compression}.tif"
     with Image.open(name) as image:
         assert np.array_equal(pictures.read(name).pixels, np.asarray(image.convert("RGB")))
@@ -264,15 +264,15 @@ def test_16_bits_of_a_bigtiff(tmp_path):
     assert np.array_equal(pictures.read(tmp_path / "big.tif").pixels, pixels)
 
 
-def test_names_are_only_names(tmp_path):
-    """libvips would take what stands in brackets for options, and refuse bytes that are no UTF-8."""
+def test_file_names_are_not_parsed(tmp_path):
+    """libvips would parse text in brackets as options, and refuse names that are not UTF-8."""
     pixels = random_pixels(dtype=np.uint16)
     for name in ("one[2].png", os.fsdecode(b"\xff.png")):
         pictures.write(tmp_path / name, Picture(pixels))
         assert np.array_equal(pictures.read(tmp_path / name).pixels, pixels)
 
 
-def test_damaged_tiff_says_nothing_itself(tmp_path, capfd):
+def test_damaged_tiff_prints_nothing_else(tmp_path, capfd):
     path = tmp_path / "damaged.tif"
     Image.fromarray(random_pixels(height=60, width=80)).save(path, compression="tiff_lzw")
     data = bytearray(path.read_bytes())

@@ -63,7 +63,7 @@ def test_colour_profile_is_written(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".webp"])
-def test_16_bits_are_rounded_where_there_is_no_room(suffix, tmp_path):
+def test_16_bits_are_rounded_for_8_bit_formats(suffix, tmp_path):
     path = tmp_path / f"picture{suffix}"
     pixels = random_pixels(3, np.uint16)
     (note,) = pictures.write(path, Picture(pixels), lossless=suffix == ".webp")
@@ -74,7 +74,7 @@ def test_16_bits_are_rounded_where_there_is_no_room(suffix, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_transparency_becomes_white_where_there_is_none(channels, suffix, tmp_path):
+def test_transparency_becomes_white_without_alpha(channels, suffix, tmp_path):
     path = tmp_path / f"picture{suffix}"
     pixels = random_pixels(channels)
     (note,) = pictures.write(path, Picture(pixels))
@@ -86,7 +86,7 @@ def test_transparency_becomes_white_where_there_is_none(channels, suffix, tmp_pa
         assert deviation(written, np.rint(pixels[..., :-1] * alpha + 255 * (1 - alpha)).astype(int)) == 0
 
 
-def test_everything_that_bmp_cannot_keep(tmp_path):
+def test_bmp_drops_are_all_reported(tmp_path):
     notes = pictures.write(tmp_path / "picture.bmp", Picture(random_pixels(4, np.uint16), SRGB))
     assert [note.split(" ", 2)[2] for note in notes] == [
         "8 bits for each colour: the picture's 16 bits were rounded",
@@ -107,7 +107,7 @@ def test_quality(suffix, default, smooth, tmp_path):
     assert written[None] == written[default]
 
 
-def test_what_was_there_is_replaced(smooth, tmp_path):
+def test_existing_files_are_replaced(smooth, tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(bytes(10**6))
     pictures.write(path, Picture(smooth))
@@ -116,7 +116,7 @@ def test_what_was_there_is_replaced(smooth, tmp_path):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_failed_write_leaves_everything_as_it_was(there, tmp_path):
+def test_a_failed_write_changes_nothing(there, tmp_path):
     path = tmp_path / "picture.webp"
     if there:
         path.write_bytes(b"what was there")
@@ -139,7 +139,7 @@ def test_failed_write_leaves_everything_as_it_was(there, tmp_path):
         (300 * "a" + ".png", "cannot be written: file name too long"),
     ],
 )
-def test_where_nothing_can_be_written(name, message, broken):
+def test_paths_that_cannot_be_written(name, message, broken):
     before = sorted(broken.rglob("*"))
     with pytest.raises(UsageError if "extension" in message else DataError) as caught:
         pictures.write(broken / name, Picture(random_pixels()))
@@ -175,7 +175,7 @@ def test_folder_that_cannot_be_searched(tmp_path):
 
 
 def check_same_colours(before, after):
-    """As fractions of white, in RGB and alpha: 16 bits hold every fraction that 8 bits do."""
+    """Asserts that RGB and alpha are equal as fractions of white: 16 bits hold every fraction that 8 bits do."""
     fractions = []
     for picture in (before, after):
         pixels = np.atleast_3d(picture.pixels) / np.iinfo(picture.pixels.dtype).max
@@ -190,7 +190,7 @@ def check_same_colours(before, after):
     [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 2, 2), (1, 3, 3), (1, 4, 4), (2, 3, 4), (2, 4, 4), (3, 4, 4)],
 )
 @pytest.mark.parametrize("dtypes", [(np.uint8, np.uint8), (np.uint8, np.uint16), (np.uint16, np.uint16)], ids=str)
-def test_match_takes_the_richer_of_each(one, two, together, dtypes):
+def test_match_keeps_the_richer_property(one, two, together, dtypes):
     pair = [Picture(random_pixels(c, d), SRGB) for c, d in zip((one, two), dtypes, strict=True)]
     for given in (pair, pair[::-1]):
         for before, after in zip(given, pictures.match(*given), strict=True):

@@ -1,4 +1,4 @@
-"""Pictures to interpolate, and command lines that must succeed or fail."""
+"""Fixtures: pictures to interpolate, and command lines that must succeed or fail."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from vfi.pictures import Picture
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """What is written to the current directory by mistake is seen, too."""
+    """Runs the test in an empty folder, so that files written there by mistake are noticed."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def save(noise, tmp_path):
-    """Writes a picture that differs with the seed; returns its path."""
+    """Writes a picture that depends on the seed; returns its path."""
 
     def make(name, height=30, width=40, channels=3, dtype=np.uint8, seed=0, profile=None):
         most = np.iinfo(dtype).max
@@ -37,7 +37,7 @@ def pair(save):
 
 @pytest.fixture
 def interpolate(tmp_path, capfd, recwarn):
-    """Runs a command line that must succeed, with nothing but the path on stdout; returns what stderr got."""
+    """Runs a command line that must succeed and print only the path; returns standard error."""
 
     def interpolate(one, two, out, *options):
         assert run.main([str(word) for word in ("--one", one, "--two", two, "--out", out, *options)]) == 0
@@ -52,7 +52,7 @@ def interpolate(tmp_path, capfd, recwarn):
 
 @pytest.fixture
 def refused(tmp_path, capfd, recwarn):
-    """Runs a command line that must fail, in one line and without a trace; returns that line."""
+    """Runs a command line that must fail with one line and leave no file; returns that line."""
 
     def refused(*words, status=1):
         before = listing(tmp_path)
@@ -70,7 +70,7 @@ def refused(tmp_path, capfd, recwarn):
 
 @pytest.fixture
 def misused(tmp_path, capfd):
-    """Runs a command line that argparse must refuse; returns the line after its usage."""
+    """Runs a command line that argparse must refuse; returns the line after the usage."""
 
     def misused(*words):
         before = listing(tmp_path)

@@ -1,4 +1,4 @@
-"""The command line for a pair of pictures: what it writes and what it says."""
+"""The command line for a pair of pictures: what it writes and prints."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ from vfi import pictures
 from vfi.pictures import Picture
 
 
-def test_large_is_no_reason_to_warn(pair, interpolate, published_file, monkeypatch):
-    """Pillow warns from half of what is too large on: about bombs, in two lines with the path of its source."""
+def test_large_pictures_cause_no_warning(pair, interpolate, published_file, monkeypatch):
+    """Pillow warns of decompression bombs from half of its limit on, in two lines that name its source file."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert interpolate(*pair, "out.png", "--weights", published_file) == ""
 
@@ -33,7 +33,7 @@ def test_full_standard_output():
 @pytest.mark.skipif(sys.platform == "win32", reason="no such shell there")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(closed, pair, published_file, tmp_path):
-    """As some schedulers start programs. What would have been printed is lost, and nothing else."""
+    """Some schedulers start programs with closed streams. Only the printed text is lost."""
     words = [sys.executable, ROOT / "run.py", "--one", "one.png", "--two", "two.png", "--weights", published_file]
     program = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True)
     assert (program.returncode, program.stderr) == (0, "")
@@ -56,7 +56,7 @@ def run_program(*words, cwd):
     return subprocess.run([sys.executable, ROOT / "run.py", *words], cwd=cwd, capture_output=True, text=True)
 
 
-def test_alone_it_interpolates_the_sample_pair(tmp_path):
+def test_without_options_it_interpolates_the_sample_pair(tmp_path):
     result = run_program(cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "out.png\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
@@ -91,7 +91,7 @@ def test_ctrl_c(save, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest is in the background
     ) as process:
         assert process.stderr.readline().startswith("note: 1920x1080 is large")
-        time.sleep(0.5)  # far less than such pictures take
+        time.sleep(0.5)  # pictures of this size take much longer
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted\n")
@@ -107,14 +107,14 @@ def test_help(capfd):
         assert option in stdout
 
 
-# --- Identical pictures: the network has no say, so these are exact and fast ---
+# --- Identical pictures: the network is not called, so these are exact and fast ---
 
 
 @pytest.mark.parametrize(
     ("channels", "dtype"), [(1, np.uint8), (2, np.uint8), (3, np.uint8), (4, np.uint8), (3, np.uint16), (4, np.uint16)]
 )
 def test_identical_pictures_come_back_exactly(channels, dtype, save, interpolate, published_file):
-    """The weights are random: whatever went through the network would not be the same."""
+    """The weights are random, so the network would change the pictures."""
     one = save("one.png", channels=channels, dtype=dtype)
     other = save("other.png", channels=channels, dtype=dtype, seed=1)
     assert interpolate(one, one, "out.png", "--weights", published_file) == ""
@@ -124,7 +124,7 @@ def test_identical_pictures_come_back_exactly(channels, dtype, save, interpolate
 
 
 @pytest.mark.parametrize(("width", "large"), [(1280, False), (1281, True)])
-def test_large_pictures_get_a_note(width, large, save, interpolate, published_file):
+def test_large_pictures_cause_a_note(width, large, save, interpolate, published_file):
     one = save("one.png", 720, width)
     note = (
         "note: 1281x720 is large: the kernels do not reach what moves by more than 50 pixels from one picture to the "
@@ -149,7 +149,7 @@ def test_lossless(save, interpolate, published_file):
     assert np.array_equal(pixels_of("out.webp"), pixels_of(one))
 
 
-def test_what_the_format_cannot_keep_is_noted(save, interpolate, published_file):
+def test_a_note_names_what_the_format_cannot_keep(save, interpolate, published_file):
     one = save("one.png", channels=4, dtype=np.uint16, profile=SRGB)
     notes = interpolate(one, one, "out.bmp", "--weights", published_file).splitlines()
     assert len(notes) == 3
@@ -157,7 +157,7 @@ def test_what_the_format_cannot_keep_is_noted(save, interpolate, published_file)
     assert interpolate(one, one, "out.bmp", "--weights", published_file, "--quiet") == ""
 
 
-def test_what_was_there_is_replaced(save, interpolate, published_file):
+def test_existing_files_are_replaced(save, interpolate, published_file):
     one, old = save("one.png"), save("out.png", seed=1)
     interpolate(one, one, old, "--weights", published_file)
     assert np.array_equal(pixels_of(old), pixels_of(one))
@@ -177,7 +177,7 @@ def test_what_was_there_is_replaced(save, interpolate, published_file):
         (4, np.uint16, ".tif"),
     ],
 )
-def test_the_result_is_of_the_kind_of_the_pair(channels, dtype, suffix, save, interpolate, published_file):
+def test_the_result_has_the_kind_of_the_pair(channels, dtype, suffix, save, interpolate, published_file):
     one, two = (save(f"{seed}{suffix}", channels=channels, dtype=dtype, seed=seed) for seed in (1, 2))
     assert interpolate(one, two, f"out{suffix}", "--weights", published_file) == ""
     between = pixels_of(f"out{suffix}")
@@ -204,7 +204,7 @@ def test_palettes(pair, interpolate, published_file):
         ((1, np.uint8), (1, np.uint16), (30, 40), np.uint16),
     ],
 )
-def test_a_mixed_pair_gets_the_richer_of_each(one, two, shape, dtype, save, interpolate, published_file):
+def test_a_mixed_pair_keeps_the_richer_property(one, two, shape, dtype, save, interpolate, published_file):
     paths = [save(f"{seed}.png", channels=c, dtype=d, seed=seed) for seed, (c, d) in enumerate((one, two))]
     assert interpolate(*paths, "out.png", "--weights", published_file) == ""
     assert pixels_of("out.png").shape == shape
@@ -238,7 +238,7 @@ def test_a_grey_profile_is_not_put_on_colours(save, interpolate, published_file)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 1), (3, 129)])
 @pytest.mark.parametrize("padding", ["improved", "paper"])
 def test_any_size(padding, height, width, interpolate):
-    """Between two even colours there is nothing but what lies between them; the bundled weights add up to 1."""
+    """Between two uniform colours every pixel lies between them, because normalized kernels sum to 1."""
     for name, value in (("one.png", 90), ("two.png", 110)):
         pictures.write(name, Picture(np.full((height, width, 3), value, np.uint8)))
     assert interpolate("one.png", "two.png", "out.png", "--padding", padding, "--model", "l1") == ""

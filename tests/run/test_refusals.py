@@ -1,4 +1,4 @@
-"""The command line for a pair of pictures: what it refuses, in one line each."""
+"""The command line for a pair of pictures: each refusal is one line."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ def test_different_sizes(save, refused):
 
 @pytest.fixture
 def broken(save, tmp_path):
-    """Files that are no pictures, by name."""
+    """Files that are not pictures, by name."""
     for name, dtype in (
         ("cut.png", np.uint8),
         ("cut.jpg", np.uint8),
@@ -80,8 +80,8 @@ def test_bad_targets_are_found_before_anything_is_read(refused):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_what_is_no_ordinary_file_is_left_alone(pair, refused):
-    """A device that a link leads to would be replaced, too."""
+def test_pipes_and_devices_are_not_replaced(pair, refused):
+    """A link to a device must not be replaced either."""
     os.mkfifo("pipe.png")
     Path("link.png").symlink_to("pipe.png")
     line = refused("--one", "pipe.png", "--two", pair[1])
@@ -100,7 +100,7 @@ def test_inputs_are_not_overwritten(pair, refused, tmp_path):
         )
 
 
-def test_what_the_format_cannot_hold(save, refused, published_file):
+def test_sizes_and_kinds_that_the_format_cannot_hold(save, refused, published_file):
     one = save("one.png", 1, 16384)
     line = refused("--one", one, "--two", one, "--out", "out.webp", "--quiet", "--weights", published_file)
     assert "out.webp cannot be written" in line
@@ -111,7 +111,7 @@ def test_what_the_format_cannot_hold(save, refused, published_file):
 
 
 def replaced(name, change):
-    """As `make_weights` wants it: with one tensor changed, in a copy."""
+    """A change for `make_weights`: replaces one tensor of a copy."""
     return lambda state: state.update({name: change(state[name].clone())})
 
 
@@ -158,7 +158,7 @@ def test_weights_that_do_not_fit(change, metadata, reason, make_weights, pair, r
         (b"\x80\x02.", "cannot be read: neither safetensors nor a PyTorch state dict"),
     ],
 )
-def test_weights_that_are_none(content, reason, pair, refused):
+def test_files_that_are_not_weights(content, reason, pair, refused):
     path = Path("weights.pytorch")
     if content is not None:
         path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_weights_that_are_none(content, reason, pair, refused):
 
 
 @pytest.mark.parametrize("what", [[torch.zeros(1)], {1: torch.zeros(1)}, {"state_dict": {}}, torch.zeros(1)])
-def test_weights_that_are_no_state_dict(what, pair, refused):
+def test_weights_that_are_not_a_state_dict(what, pair, refused):
     torch.save(what, "weights.pytorch")
     line = refused("--one", pair[0], "--two", pair[1], "--weights", "weights.pytorch")
     assert "are not a state dict" in line
@@ -184,7 +184,7 @@ def test_truncated_weights(kind, published_state, published_file, pair, refused)
     assert "cannot be read" in refused("--one", pair[0], "--two", pair[1], "--weights", "weights.pytorch")
 
 
-def test_a_folder_for_weights(tmp_path, pair, refused):
+def test_a_folder_instead_of_weights(tmp_path, pair, refused):
     assert "is a directory" in refused("--one", pair[0], "--two", pair[1], "--weights", tmp_path)
 
 

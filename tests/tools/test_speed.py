@@ -10,8 +10,8 @@ from tools import speed, speed_network, speed_op, speed_training, speed_video
 from tools.stopwatch import random_arguments
 
 
-def test_the_plain_loops_are_right():
-    """What the op is compared with."""
+def test_the_plain_loops_are_correct():
+    """The loops with which the op is compared give its results."""
     frame, vertical, horizontal, grad_out = random_arguments((2, 3, 4, 6))
     inputs = (frame, vertical, horizontal)
     assert torch.allclose(speed_op.loop_forward(*inputs), sepconv_reference(*inputs), atol=1e-4)

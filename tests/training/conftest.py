@@ -1,4 +1,4 @@
-"""A clip that moves, one that is learned by heart, and a run that has learned it."""
+"""Fixtures: a clip with motion, frames to overfit, and a training run on them."""
 
 import os
 import subprocess
@@ -22,16 +22,16 @@ def film(tmp_path_factory, moving_frames):
 
 @pytest.fixture(scope="session")
 def frames(noise):
-    """Three of a small grey clip, whose texture moves aslant by three pixels: one crop, turned and mirrored."""
+    """Three small grey frames whose texture moves diagonally by three pixels, for a single crop."""
     picture = (255 * noise(91, 91)).astype(np.uint8)[..., :1].repeat(3, axis=2)
     return np.stack([picture[3 * t :, 3 * t :][:82, :82] for t in range(3)])
 
 
 @pytest.fixture(scope="session")
 def trained(frames, tmp_path_factory):
-    """A run that learns those frames by heart; returns its folder, that of the clip, and what it printed.
+    """A run that overfits those frames; returns its folder, the clip's folder, and what it printed.
 
-    pytest's workers share one: the first that needs it makes it.
+    pytest's workers share the run: the first worker that needs it makes it.
     """
     temporary = tmp_path_factory.getbasetemp()
     folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "trained"

@@ -1,4 +1,4 @@
-"""Footage and what is cut from it, with videos whose every pixel is known."""
+"""Footage and the crops drawn from it, on videos whose every pixel is known."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from vfi.video.reader import VideoFile
 
 @pytest.fixture
 def known(make_clip, tmp_path):
-    """Footage whose colours say where a pixel is: red its column, green its row, blue eight times its frame."""
+    """Footage whose colours encode the position: red is the column, green the row, blue eight times the frame."""
     t, y, x = np.indices((20, 124, 140))
     make_clip("known/known.mp4", np.stack([x, y, 8 * t], axis=-1).astype(np.uint8))
     return Footage([tmp_path / "known"], tmp_path / "cache")
@@ -28,7 +28,7 @@ def known(make_clip, tmp_path):
 # --- Footage ---
 
 
-def test_clips_are_found_once(tmp_path):
+def test_each_clip_is_found_once(tmp_path):
     for name in ("b.mp4", "within/deep/a.MKV", "note.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -53,11 +53,11 @@ def test_frames_are_decoded_exactly(known):
     assert torch.equal(frames, torch.stack([x, y, 8 * t], dim=-1).byte())
     assert (scene.frames, scene.height, scene.width, scene.rate) == (20, 124, 140, 25)
     assert scene.motion.shape == (19, 124 // 16, 140 // 16)
-    assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # blue changes by 8, the others not at all; float16
+    assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # blue changes by 8, the others do not; float16
 
 
 def test_scenes(make_clip, moving_frames):
-    """A cut separates, however fast things move on both sides; single frames between cuts are dropped."""
+    """Scenes are divided at cuts, even between fast motion; single frames between cuts are dropped."""
     parts = [moving_frames(20, 96, 128, seed=1, step=9), moving_frames(2, 96, 128, seed=2) // 3]
     parts.append(255 - moving_frames(10, 96, 128, seed=3, step=9) // 2)
     path = make_clip("cut.mp4", np.concatenate(parts))
@@ -65,10 +65,10 @@ def test_scenes(make_clip, moving_frames):
     assert [(first, len(frames)) for first, _, frames in found] == [(0, 20), (22, 10)]
     assert all(rate == 25 and frames.dtype == np.uint8 for _, rate, frames in found)
     for (_, _, frames), part in zip(found, parts[::2], strict=True):
-        assert np.abs(frames.astype(int) - part).mean() < 1  # and red is red
+        assert np.abs(frames.astype(int) - part).mean() < 1  # red stays red
 
 
-def test_long_scenes_are_taken_apart(make_clip, moving_frames, monkeypatch):
+def test_long_scenes_are_divided(make_clip, moving_frames, monkeypatch):
     monkeypatch.setattr(clips, "CHUNK", 8)
     path = make_clip("long.mp4", moving_frames(21, 64, 64))
     assert [(first, len(frames)) for first, _, frames in read_scenes(path)] == [(0, 8), (8, 8), (16, 5)]
@@ -96,7 +96,7 @@ def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames):
 
 
 def test_lost_frames_are_counted_and_the_others_used(tmp_path, make_clip, moving_frames):
-    """A file that breaks off, whose header says how many frames it should have."""
+    """The file is truncated; its header says how many frames it should have."""
     whole = make_clip("films/broken.mkv", moving_frames(40, 64, 64))
     content = whole.read_bytes()
     whole.write_bytes(content[: len(content) // 2])
@@ -119,7 +119,7 @@ def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
     assert Footage([tmp_path / "films"], tmp_path / "cache").frames == 12
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path, make_clip, moving_frames):
+def test_a_damaged_cache_is_made_again(tmp_path, make_clip, moving_frames):
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     whole = Footage([tmp_path / "films"], tmp_path / "cache")
     pixels, index = whole.pixels.clone(), whole.path.with_suffix(".npz")
@@ -134,8 +134,8 @@ def test_a_damaged_cache_is_made_anew(tmp_path, make_clip, moving_frames):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
-def test_what_killed_runs_left_is_removed(tmp_path, make_clip, moving_frames):
-    """But nothing while another decodes, nor of others."""
+def test_remains_of_killed_runs_are_removed(tmp_path, make_clip, moving_frames):
+    """Files of other programs stay, and so does everything while another run decodes."""
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -145,12 +145,12 @@ def test_what_killed_runs_left_is_removed(tmp_path, make_clip, moving_frames):
     first = Footage([tmp_path / "films"], cache)
     assert {path.name for path in cache.iterdir()} == {others.name, first.path.name, first.path.stem + ".npz"}
     left.touch()
-    Footage([tmp_path / "films"], cache)  # decodes nothing, and waits for nobody who does
+    Footage([tmp_path / "films"], cache)  # decodes nothing, and waits for no other run
     assert left.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
-def test_two_who_want_the_same_frames_decode_them_once(tmp_path, make_clip, moving_frames):
+def test_two_runs_decode_the_same_frames_once(tmp_path, make_clip, moving_frames):
     for name in ("one", "two", "three"):
         make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
     calls = []
@@ -196,7 +196,7 @@ def test_an_interrupted_cache_leaves_nothing(tmp_path, make_clip, moving_frames)
 
 
 def test_triplets_are_frames_in_a_row(known):
-    """Colours that are linear in column, row and time are linear in every crop, whichever way it is turned."""
+    """Colours that are linear in column, row and time stay linear in every crop, however it is turned."""
     draw = Batches(known, crop=32, seed=3)
     assert draw.triplets == 18 + 16 + 14
     inner = slice(REACH, -REACH)
@@ -209,7 +209,7 @@ def test_triplets_are_frames_in_a_row(known):
             assert torch.allclose(between, 255 * truth, atol=1e-3)
             one, two = (255 * frame for frame in (one, two))
             slopes = (255 * (truth[:, 1, 1] - truth[:, 0, 0])).round(), (one[:, 0, 1] - one[:, 0, 0]).round()
-            assert torch.allclose(one.diff(dim=2), one.diff(dim=2)[:, :1, :1], atol=1e-3)  # the surroundings, too
+            assert torch.allclose(one.diff(dim=2), one.diff(dim=2)[:, :1, :1], atol=1e-3)  # in the surroundings, too
             time = int((slopes[0] == 0).nonzero())
             moved = (two - one)[:, 0, 0].round().int().tolist()
             seen["orders"].add(time)
@@ -223,7 +223,7 @@ def test_triplets_are_frames_in_a_row(known):
     assert len(seen["turns"]) == 3 * 2 * 4  # the channels of time and of columns, and both directions
 
 
-def test_plain_triplets_are_as_they_are(known):
+def test_plain_triplets_are_not_augmented(known):
     one, truth, two = Batches(known, crop=32, plain=True)(0, 8)
     blue, green, red = (255 * truth).round().unbind(1)  # BGR, as the network takes it
     assert (red.diff(dim=2) == 1).all()
@@ -242,7 +242,7 @@ def test_samples_depend_on_seed_and_step_alone(known):
     assert not torch.equal(draw(2, 5, 8), whole)
 
 
-def test_still_and_uneven_triplets_are_left_out(tmp_path, make_clip, moving_frames):
+def test_still_and_uneven_triplets_are_not_drawn(tmp_path, make_clip, moving_frames):
     frames = moving_frames(12, 96, 96)
     make_clip("still/still.mp4", frames[[0, 1, 2, 3, 3, 3, 3, 4, 5, 6]])
     draw = Batches(Footage([tmp_path / "still"], tmp_path / "cache"), crop=32)
@@ -254,7 +254,7 @@ def test_still_and_uneven_triplets_are_left_out(tmp_path, make_clip, moving_fram
 
 
 def test_crops_are_where_things_move(tmp_path, make_clip, moving_frames):
-    """A picture of which one corner moves: most crops show it."""
+    """One corner of the picture moves: most crops show it."""
     frames = np.stack([moving_frames(1, 200, 200, seed=2)[0]] * 8)
     frames[:, :60, :60] = moving_frames(8, 60, 60, seed=3, step=8)
     make_clip("corner/corner.mp4", frames)
@@ -262,11 +262,11 @@ def test_crops_are_where_things_move(tmp_path, make_clip, moving_frames):
     one, _, two = draw(0, 400)
     inner = slice(REACH, -REACH)
     moves = (one - two)[..., inner, inner].abs().mean(dim=(1, 2, 3)) > 0.004
-    chance = (60 - REACH) ** 2 / (200 - 2 * REACH - 32 + 1) ** 2  # of a place drawn blindly
+    chance = (60 - REACH) ** 2 / (200 - 2 * REACH - 32 + 1) ** 2  # of a place drawn at random
     assert moves.float().mean() > 1.5 * chance
 
 
-def test_frames_have_to_be_large_enough(known):
+def test_frames_must_be_large_enough(known):
     with pytest.raises(ClipError, match="all frames are too small: --crop 96 needs 146 pixels"):
         Batches(known, crop=96)
     with pytest.raises(ClipError, match="synthetic motion needs frames of 132 pixels"):
@@ -318,7 +318,7 @@ def test_layers_reach_as_far_as_the_kernels(textured):
 
 
 def test_the_share_of_synthetic_samples(textured):
-    """The others are what they would be without; both kinds have the same range."""
+    """The other samples are the same as without synthetic ones; both kinds have the same range."""
     draw = Batches(textured, crop=32, seed=1, synthetic=0.3)
     one, truth, two = draw(0, 64)
     plain = Batches(textured, crop=32, seed=1)
@@ -330,8 +330,8 @@ def test_the_share_of_synthetic_samples(textured):
         assert 0.5 < frames.max() <= 1
 
 
-def test_frames_are_those_that_run_sees(tmp_path, monkeypatch):
-    """Turned upright, and with the colours of the file's own matrix and range: one reader for both."""
+def test_frames_are_decoded_as_run_does(tmp_path, monkeypatch):
+    """They are upright, with colours by the file's own matrix and range: both use one reader."""
     monkeypatch.chdir(tmp_path)
     source = make("in.mp4", moving(4), configure=lambda stream: stream.set_display_rotation(90))
     video = VideoFile(source)

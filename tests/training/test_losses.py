@@ -1,4 +1,4 @@
-"""What training minimises, and the networks whose features are compared."""
+"""The losses of training, and the networks whose features they compare."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from vfi.training.losses import LITE, FeatureDistance, weighted_l1
 
 @pytest.fixture(scope="session")
 def vgg(tmp_path_factory):
-    """A file as torchvision's: all of VGG-19's convolutions, random, under its names, and what else is in it."""
+    """A file like torchvision's: VGG-19's convolutions, random, under its names, and the other tensors."""
     generator = torch.Generator().manual_seed(0)
     widths = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
     state, channels = {"classifier.6.bias": torch.zeros(1000)}, 3
@@ -31,7 +31,7 @@ def frames(noise):
 
 
 def test_vgg_is_relu4_4(vgg, frames):
-    """Against the definition, spelled out: RGB, ImageNet's mean and deviation, pooling after conv1_2, 2_2 and 3_4."""
+    """Compared with the definition: RGB, ImageNet's mean and deviation, pooling after conv1_2, 2_2 and 3_4."""
     path, state = vgg
 
     def features(x):
@@ -51,7 +51,7 @@ def test_vgg_is_relu4_4(vgg, frames):
 
 
 def test_features_of_lite_see_blur_more_than_brightness(frames):
-    """Of changes with the same L1. Its weights come with the package."""
+    """Both changes have the same L1. The weights come with the package."""
     distance = FeatureDistance(LITE)
     truth = frames[0].clone().requires_grad_()
     blurred = F.avg_pool2d(F.pad(truth, [1] * 4, mode="replicate"), 3, stride=1)
@@ -64,7 +64,7 @@ def test_features_of_lite_see_blur_more_than_brightness(frames):
     assert not distance.training
 
 
-def test_feature_files_that_are_none(tmp_path):
+def test_files_that_are_not_features(tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match=r"--features .*none\.pth: no such file or directory"):

@@ -1,4 +1,4 @@
-"""train.py: several processes are one with a larger batch, and end together."""
+"""train.py: several processes equal one with a larger batch, and end together."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def torchrun(count):
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
 
 
-# train.py in float64: samples are made in float32, where they are the same whoever makes them.
+# train.py in float64; samples are made in float32, where they do not depend on the process.
 EXACT = """
 import sys
 import torch
@@ -42,10 +42,10 @@ sys.exit(train.main())
 
 
 def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
-    """To rounding, which in float64 can be told from anything else.
+    """The weights are equal up to rounding, which float64 separates from all other differences.
 
-    Sums in another order differ by 1e-16, and AdamW, which divides small gradients by their own size, makes at most
-    2e-13 of that in four steps; in float32 it makes of 1e-7 anything from 2e-5 to 6e-2, by the learning rate.
+    Sums in another order differ by 1e-16. AdamW, which divides small gradients by their own size, enlarges this to at
+    most 2e-13 in four steps; in float32 it enlarges 1e-7 to between 2e-5 and 6e-2, depending on the learning rate.
     """
     (tmp_path / "exact.py").write_text(EXACT)
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -57,7 +57,7 @@ def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert f"{what} crops" in done.stdout
-        assert done.stdout.count("  step 4  ") == 1  # one of them speaks
+        assert done.stdout.count("  step 4  ") == 1  # only one process reports
     expected, found = (read_checkpoint(out / "trained-l1.checkpoint") for out in (alone, together))
     for part in ("network", "averaged"):
         for name, tensor in expected[part].items():
@@ -84,7 +84,7 @@ def test_a_process_that_dies_ends_the_run(film, tmp_path):
 
 
 @pytest.mark.parametrize("address", [{}, {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}])
-def test_processes_that_do_not_find_one_another(monkeypatch, address):
+def test_processes_that_cannot_connect(monkeypatch, address):
     monkeypatch.setattr(distributed, "GATHERING", timedelta(seconds=1))
     for name, value in ({"WORLD_SIZE": "2"} | address).items():
         monkeypatch.setenv(name, value)
@@ -92,7 +92,7 @@ def test_processes_that_do_not_find_one_another(monkeypatch, address):
         pass
 
 
-def test_who_is_alone_agrees_with_itself():
+def test_a_single_process_needs_no_agreement():
     with Processes() as alone:
         assert (alone.rank, alone.count, alone.first) == (0, 1, True)
         assert alone.agree(0.25, False) == (0.25, False)

@@ -79,9 +79,9 @@ def test_bad_data(film, published_file, tmp_path, monkeypatch, capfd, options, m
     assert train.main([*data, *out, "--device", "cpu", *options]) == 1
     printed = capfd.readouterr()
     assert re.fullmatch(f"error: .*{re.escape(message)}(.*\n)?", printed.err)
-    assert "crops of" not in printed.out  # of the plan
+    assert "crops of" not in printed.out  # the line that describes the run
     assert [path.name for path in Path("out").rglob("*") if path.is_dir()] in ([], ["frames"])
-    assert Path("out").exists() == ("decoding" in printed.out)  # what was decoded well is kept
+    assert Path("out").exists() == ("decoding" in printed.out)  # decoded frames are kept
 
 
 def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
@@ -102,7 +102,7 @@ def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
 
 
 def test_compiled(film, tmp_path, monkeypatch, capsys):
-    """Where the compiler lacks one for C++, it is not there. Where it is, the same is learned."""
+    """Without a C++ compiler, --compile is refused; with one, the same weights are learned."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     words = ["--steps", 2, "--compile"]
     done = subprocess.run([sys.executable, *command(film, tmp_path, *words)], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""train.py: runs that stop, go on, and are damaged."""
+"""train.py: runs that are stopped, resumed or damaged."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ from vfi.weights import load_network
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
-    """Bit for bit, after SIGTERM in the middle."""
+    """The weights are equal bit for bit after SIGTERM in the middle."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(command(film, whole, "--steps", 5, "--synthetic", 0.5)[1:]) == 0
     words = [sys.executable, *command(film, parts, "--steps", 5, "--synthetic", 0.5)]
@@ -43,7 +43,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
         with open(out / "trained-l1.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["step"] for row in rows] == list("12345")
-        for step, row in enumerate(rows):  # short as it is, the run begins gently
+        for step, row in enumerate(rows):  # even a short run warms up
             rate = 5e-4 * trainer.schedule((step + 0.5) / 5) * (step + 1) / trainer.FIRST_STEPS
             assert float(row["learning_rate"]) == pytest.approx(rate, rel=1e-4)
 
@@ -60,7 +60,7 @@ def test_ctrl_c_leaves_a_checkpoint(film, tmp_path):
 
 
 def test_minutes_are_kept(film, tmp_path, capsys):
-    """The budget is for everything, and the schedule ends with it."""
+    """The budget includes everything, and the schedule ends with it."""
     assert train.main(command(film, tmp_path, "--minutes", 0.25, "--report", 2)[1:]) == 0
     last = capsys.readouterr().out.splitlines()[-2]
     assert 0.2 < float(re.match(r" *([\d.]+) min  step", last)[1]) < 0.6
@@ -70,7 +70,7 @@ def test_minutes_are_kept(film, tmp_path, capsys):
 
 
 def test_minutes_that_are_too_few(film, tmp_path):
-    """Nothing is written that could be taken for weights, and the videos need not be decoded again."""
+    """No weights are written, and the videos need not be decoded again."""
     options = train.run_options(train.parse(command(film, tmp_path / "out", "--minutes", 0.5)[1:]))
     with pytest.raises(DataError, match=r"the 0\.5 minutes were over before the first step"):
         loop.train(options, time.monotonic() - 60)
@@ -79,7 +79,7 @@ def test_minutes_that_are_too_few(film, tmp_path):
 
 
 def test_gradients_that_are_not_finite(film, tmp_path, capsys):
-    """A learning rate that breaks everything: such steps are skipped, and three reports of them end the run."""
+    """The learning rate is far too high: such steps are skipped, and three reports of them end the run."""
     assert train.main(command(film, tmp_path, "--steps", 40, "--learning-rate", 1, "--checkpoint", 0)[1:]) == 1
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
@@ -94,8 +94,8 @@ def test_gradients_that_are_not_finite(film, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "kept"), [([], "none were written"), (["--checkpoint", 0], "those of step 1 are in out/trained-l1.safe")]
 )
-def test_last_steps_whose_gradients_are_not_finite(film, tmp_path, monkeypatch, capsys, more, kept):
-    """What stands at the end is not what was trained to the end, and nobody is to take it for that."""
+def test_last_gradients_that_are_not_finite(film, tmp_path, monkeypatch, capsys, more, kept):
+    """The final weights are not fully trained, so they are not written as if they were."""
     monkeypatch.chdir(tmp_path)
     assert train.main(command(film, "out", "--steps", 2, "--learning-rate", 1, *more)[1:]) == 1
     printed = capsys.readouterr()
@@ -106,7 +106,7 @@ def test_last_steps_whose_gradients_are_not_finite(film, tmp_path, monkeypatch, 
 
 
 def test_float16_goes_on_from_another_precision(trained):
-    """With a scale of its own: that of the loss without one would lose the small gradients."""
+    """It gets a loss scale of its own: without one, small gradients would become zero."""
     checkpoint = read_checkpoint(trained[0] / "trained-l1.checkpoint")
     network = trainer.averaging_network(seed=0)
     recipe = Recipe(precision="float16", learning_rate=1e-3, average=0.9)
@@ -116,8 +116,8 @@ def test_float16_goes_on_from_another_precision(trained):
     assert going_on.scaler.get_scale() == trainer.FIRST_SCALE
 
 
-def test_names_of_folders_that_are_no_text(film, tmp_path):
-    """Of files that another system has named in another encoding."""
+def test_folder_names_that_are_not_utf8(film, tmp_path):
+    """Another system named them in another encoding."""
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
         shutil.copytree(film, folder)
@@ -137,7 +137,7 @@ def test_a_folder_that_another_run_writes_to(film, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damages_are_said_before_it_goes_on(film, tmp_path, capsys):
+def test_damage_is_reported_before_resuming(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
     again = command(film, tmp_path, "--resume", "--steps", 2)[1:]
     log, checkpoint = tmp_path / "trained-l1.csv", tmp_path / "trained-l1.checkpoint"
@@ -150,7 +150,7 @@ def test_damages_are_said_before_it_goes_on(film, tmp_path, capsys):
         assert log.read_text() == damaged
     log.write_text(whole)
     content = bytearray(checkpoint.read_bytes())
-    content[len(content) // 2] ^= 1  # in the midst of some weights
+    content[len(content) // 2] ^= 1  # in the middle of some weights
     checkpoint.write_bytes(content)
     assert train.main(again) == 1
     assert capsys.readouterr().err == (
@@ -159,7 +159,7 @@ def test_damages_are_said_before_it_goes_on(film, tmp_path, capsys):
     )
 
 
-def test_what_was_over_is_said(film, tmp_path, capsys):
+def test_a_spent_budget_is_reported(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
     capsys.readouterr()
     assert train.main(command(film, tmp_path, "--resume")[1:]) == 0
@@ -169,12 +169,12 @@ def test_what_was_over_is_said(film, tmp_path, capsys):
     ]  # fmt: skip
 
 
-def test_weights_say_all_that_they_come_from(film, tmp_path):
+def test_weights_name_all_their_sources(film, tmp_path):
     shutil.copytree(film, tmp_path / "more")
     for out, *options in (
         ("one", "--steps", 1),
         ("one", "--steps", 3, "--resume"),
-        ("one", "--steps", 3, "--crop", 64, "--resume"),  # of which nothing comes
+        ("one", "--steps", 3, "--crop", 64, "--resume"),  # which is refused
         ("one", "--steps", 4, "--batch", 3, "--resume"),
         ("one", "--steps", 6, "--data", tmp_path / "more", "--resume"),
         ("two", "--steps", 1, "--start", tmp_path / "one" / "trained-l1.safetensors"),
@@ -198,7 +198,7 @@ def test_weights_say_all_that_they_come_from(film, tmp_path):
     assert found["three"]["training_data"].endswith(f"listed with their licences in weights/README.md; {film_data}")
 
 
-def test_resume_begins_only_where_it_is_told_to(film, tmp_path, monkeypatch, capsys):
+def test_resume_starts_anew_only_with_auto(film, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train.main(command(film, "out", "--resume", "--steps", 1)[1:]) == 1
     assert capsys.readouterr().err == (
@@ -220,7 +220,7 @@ def test_resume_begins_only_where_it_is_told_to(film, tmp_path, monkeypatch, cap
     ids=["decoding", "checkpoint"],
 )
 def test_a_full_disk(film, tmp_path, most, what, left):
-    """As far as a largest size of files, in MiB, is one: a line, nothing half-written, and weights if they fit."""
+    """A limit of the file size, in MiB, stands for a full disk: one line, no partial file, and weights if they fit."""
     limited = ["bash", "-c", f'ulimit -f {most * 1024} && exec "$@"', "-", sys.executable]
     words = command(film, tmp_path / "out", "--steps", 1)
     done = subprocess.run([*limited, *words], cwd=ROOT, capture_output=True, text=True)

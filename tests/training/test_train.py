@@ -1,4 +1,4 @@
-"""train.py: that it learns, with L1 and with the distance of features."""
+"""train.py learns, with L1 and with the distance of features."""
 
 import csv
 import math
@@ -43,7 +43,7 @@ def test_schedule():
 
 
 def test_it_learns(trained):
-    """What it prints and logs of it: of the last steps, clearly below averaging."""
+    """The error that it prints and logs for the last steps is clearly below averaging."""
     out, _, printed = trained
     with open(out / "trained-l1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -58,14 +58,14 @@ def test_it_learns(trained):
     assert "held-out crops" in printed
 
 
-def test_weights_are_what_run_takes(trained, frames, tmp_path):
-    """And what is shipped, the averaged weights in 16 bits, has learned it too."""
+def test_run_takes_the_trained_weights(trained, frames, tmp_path):
+    """The exported weights, averaged and in 16 bits, have learned it, too."""
     for name, frame in zip(("one", "truth", "two"), frames, strict=True):
         pictures.write(tmp_path / f"{name}.png", pictures.Picture(frame))
     words = ["--one", tmp_path / "one.png", "--two", tmp_path / "two.png", "--out", tmp_path / "out.png"]
     assert run.main([*map(str, words), "--weights", str(trained[0] / "trained-l1.safetensors")]) == 0
     average = (frames[0].astype(float) + frames[2]) / 2
-    seen = slice(REACH, -REACH)  # of the frames, in training
+    seen = slice(REACH, -REACH)  # the part that the network sees in training
     error, simple = (
         np.abs(picture - frames[1])[seen, seen].mean()
         for picture in (pictures.read(tmp_path / "out.png").pixels.astype(float), average)
@@ -102,8 +102,8 @@ def test_validation_takes_every_fifteenth(make_clip, moving_frames):
         assert np.array_equal(triplet, frames[t : t + 3])
 
 
-def test_crops_with_surroundings(published_file, noise):
-    """What surrounds a crop is reached into and not seen: as if frames ended where the replicated edges begin."""
+def test_crops_come_with_their_surroundings(published_file, noise):
+    """Kernels reach into the surroundings of a crop, but the network does not see them."""
     network = load_network(weights=published_file)
     one, two = (torch.from_numpy(noise(128, 128, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2))
     around = [F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two)]
@@ -113,17 +113,17 @@ def test_crops_with_surroundings(published_file, noise):
         assert (network(*around, has_context=True) - network(one, two)).abs().amax(dim=(0, 1, 3))[0] > 0.01
 
 
-def test_frames_cut_ahead_are_the_same(film, tmp_path):
+def test_prefetched_crops_are_the_same(film, tmp_path):
     batches = Batches(Footage([film], tmp_path), crop=32, synthetic=0.5)
     here, elsewhere = torch.device("cpu"), torch.device("meta")
     ahead = Feed(batches, elsewhere, 4, 2, 2)
     assert ahead.thread
-    ahead.device = here  # a device that keeps nothing shows nothing
+    ahead.device = here  # otherwise nothing is kept on it
     for step in (0, 1, 2, 7, 8):
         assert all(map(torch.equal, ahead(step), batches(step, 4, 2, 4)))
 
 
-def test_lf_begins_with_the_bundled_l1(film, tmp_path, capsys):
+def test_lf_starts_from_the_bundled_l1(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--model", "lf", "--steps", 4)[1:]) == 0
     assert "lf: features of efficientnet-lite0 + 0 L1, 4 steps, from bundled" in capsys.readouterr().out
     start, end = load_network("l1"), load_network(weights=tmp_path / "trained-lf.safetensors")
@@ -132,7 +132,7 @@ def test_lf_begins_with_the_bundled_l1(film, tmp_path, capsys):
 
 
 def test_lf(trained, tmp_path, capsys):
-    """From l1 weights: steps with the distance of features as their loss bring them closer."""
+    """It starts from l1 weights, and steps on the distance of features reduce that distance."""
     run, film, _ = trained
     start = run / "trained-l1.safetensors"
     words = command(film, tmp_path, "--model", "lf", "--start", start, "--steps", 40, "--average", 0.5)

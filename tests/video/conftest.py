@@ -1,4 +1,4 @@
-"""Videos with more frames, in a folder of their own."""
+"""Fixtures: videos with more frames, in a folder for each test."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_more():
-    """Makes a video of one, with what is wished for; returns what is in it, and the notes."""
+    """Interpolates a video with the given options; returns what is in the result, and the notes."""
 
     def make_more(path, target="out.mp4", between=mean, **wishes):
         notes = []
@@ -35,7 +35,7 @@ def make_more():
 
 @pytest.fixture
 def folder():
-    """Writes pictures whose names sort by number, not by letter, among files that are none."""
+    """Writes pictures whose names sort by number, not by letter, among files that are not pictures."""
 
     def make_folder(dtype=np.uint8, channels=3, name="frame {}.png", count=11):
         Path("frames").mkdir()

@@ -30,7 +30,7 @@ def test_codecs(target, wishes, codec, pixel_format, make_more):
     assert (film.count, film.codec, film.format) == (10, codec, pixel_format)
     if codec == "hevc":
         with av.open(target) as container:
-            assert container.streams.video[0].codec_tag == "hvc1"  # Apple's players know no other
+            assert container.streams.video[0].codec_tag == "hvc1"  # the tag that Apple's players need
     if pixel_format.startswith("yuv"):
         scale = 4 if "10" in pixel_format else 1
         assert np.abs(film.planes[2][0] / scale - frames[1][0]).mean() < 4

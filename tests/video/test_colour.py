@@ -1,4 +1,4 @@
-"""Planes to RGB and back: exact, by the matrix and the range that were asked for."""
+"""Planes to RGB and back: exact, by the given matrix and range."""
 
 import numpy as np
 import pytest
@@ -74,6 +74,6 @@ def test_white_and_black_of_a_limited_range():
         assert layout.to_rgb(planes) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_matrix_that_is_not_given_is_guessed_as_players_do():
+def test_an_unspecified_matrix_is_guessed_as_players_do():
     assert layout_of("yuv420p", Tags(), (720, 576)).matrix == 6
     assert layout_of("yuv420p", Tags(), (1280, 544)).matrix == 1

@@ -1,4 +1,4 @@
-"""Sources and targets that are damaged, or not usable."""
+"""Sources and targets that are damaged or cannot be used."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from helpers.films import grey, make, moving
 from helpers.videos import refused
 
 
-def test_what_is_no_video():
+def test_files_that_are_not_videos():
     Path("text.mp4").write_text("no video at all" * 100)
     Path("empty.mp4").write_bytes(b"")
     Path("empty").mkdir()
@@ -33,7 +33,7 @@ def test_what_is_no_video():
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height = 64, 48
         out.start_encoding()
-    refused("nothing.mkv is not a video, is damaged", "nothing.mkv")  # it ends where frames begin
+    refused("nothing.mkv is not a video, is damaged", "nothing.mkv")  # it ends before the first frame
     make("in.avi", moving(3), codec="mpeg4")
     with av.open("in.avi") as old, av.open("nothing.avi", "w") as new:
         new.add_stream_from_template(old.streams.video[0], opaque=True)
@@ -84,14 +84,14 @@ def test_targets_that_cannot_be_written():
     ],
     ids=str,
 )
-def test_wishes_that_cannot_be_granted(message, wishes, capfd):
+def test_options_that_cannot_be_satisfied(message, wishes, capfd):
     make("in.mp4", moving(3))
     refused(message, usage=True, **wishes)
     assert capfd.readouterr().err == ""
 
 
 def test_encoders_that_refuse():
-    """Some at once, such as those for hardware that is not there, and one after the first frame."""
+    """Some refuse at once, such as those for missing hardware, and one after the first frame."""
     make("in.mkv", moving(3), codec="ffv1")
     refused(
         "libsvtav1 cannot encode yuv420p of 64x48 with crf 24, preset 99: ", "in.mkv", codec="libsvtav1", preset="99"
@@ -114,7 +114,7 @@ def test_one_frame(make_more):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_truncated_in_the_middle(suffix, make_more):
-    """What there is is used; how much is lost is said where the file tells how much there was."""
+    """The readable frames are used; if the file states its length, the note says how much is lost."""
     # Random pictures, for files long enough to be cut.
     generator = np.random.default_rng(0)
     frames = [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(40)]
@@ -137,7 +137,7 @@ def test_truncated_in_the_middle(suffix, make_more):
 
 
 def test_corrupt_packets(make_more):
-    """A frame that is lost is held, so that sound stays in time."""
+    """The frame before a lost one is shown longer, so that sound stays in time."""
     source = make("whole.mkv", moving(30), codec="ffv1", options={"slices": "4", "slicecrc": "1"})
     with av.open(source) as old, av.open("in.mkv", "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
@@ -151,21 +151,21 @@ def test_corrupt_packets(make_more):
     assert notes == ["in.mkv is damaged: 2 of 30 frames were lost"]
 
 
-def test_a_size_that_changes(make_more):
+def test_a_change_of_size(make_more):
     parts = [make("one.ts", moving(5)), make("two.ts", moving(5, 80, 64))]
     Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
     refused("in.ts changes its size from 64x48 to 80x64 after 5 frames", "in.ts")
 
 
-def test_a_size_that_changes_behind_the_deinterlacer():
+def test_a_change_of_size_behind_the_deinterlacer():
     options = {"flags": "+ildct+ilme", "x264-params": "tff=1", "qp": "0", "preset": "ultrafast"}
     parts = [make(f"{width}.ts", moving(5, width, 64), options=options) for width in (80, 64)]
     Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
     refused("in.ts changes its size from 80x64 to 64x64 after 5 frames", "in.ts")
 
 
-def test_a_time_that_is_there_twice(make_more):
-    """The second frame of it is left out, and the others stay where they are."""
+def test_two_frames_with_the_same_time(make_more):
+    """The second of them is dropped, and the others keep their times."""
     times = [0, 100, 240, 240, 700, 900, 1000, 1210, 1300, 1420, 1600]
     moments = [*times[:3], 241, *times[4:]]
     source = make("whole.mkv", grey(range(50, 61)), codec="ffv1", times=moments, time_base=Fraction(1, 1000))
@@ -180,8 +180,8 @@ def test_a_time_that_is_there_twice(make_more):
     assert film.times[::2] == pytest.approx([time / 1000 for time in sorted(set(times))], abs=1e-6)
 
 
-def test_a_variable_rate_whose_average_is_no_simple_fraction(make_more):
-    """As of phones: with a fine unit of time and thousands of frames it is a fraction of large numbers."""
+def test_a_variable_rate_with_a_complicated_average(make_more):
+    """As in videos of phones: a fine time base and thousands of frames give a fraction of large numbers."""
     times = np.cumsum(np.random.default_rng(0).integers(2990, 3010, 1500)).tolist()
     source = make("in.mp4", grey([60, 61] * 750, 16, 16), times=times, time_base=Fraction(1, 90000))
     film, notes = make_more(source, preset="ultrafast", scene_threshold=None)

@@ -27,14 +27,14 @@ def test_twice_the_frames_at_exactly_twice_the_rate(suffix, rate, make_more):
     assert film.levels == pytest.approx(expected, abs=2)
 
 
-def test_a_rate_that_matroska_rounds_is_read_as_what_was_meant(make_more):
+def test_a_rate_rounded_by_matroska_is_restored(make_more):
     source = make("in.mkv", grey([50, 80, 120]), Fraction(60000, 1001))
     film, _ = make_more(source)
     assert film.rate == Fraction(120000, 1001)
 
 
 def test_variable_rate_keeps_its_times(make_more):
-    """And every new frame sits halfway between its neighbours."""
+    """Every new frame lies halfway between its neighbours."""
     times = [0, 100, 240, 250, 700, 1100]
     source = make("in.mp4", grey([50, 60, 70, 80, 90, 100]), times=times, time_base=Fraction(1, 1000))
     film, notes = make_more(source)
@@ -45,7 +45,7 @@ def test_variable_rate_keeps_its_times(make_more):
 
 
 def test_b_frames_and_a_variable_rate(make_more):
-    """Times of decoding never go back from one part to the next."""
+    """Decoding times never decrease from one part to the next."""
     generator = np.random.default_rng(0)
     times = [0, *np.cumsum(generator.integers(1, 900, 29)).tolist()]
     source = make("in.mp4", moving(30), times=times, time_base=Fraction(1, 1000))
@@ -85,7 +85,7 @@ def test_a_target_rate(rate, target, count, make_more):
     exact = np.array([60 + 4 * min(number * float(Fraction(rate) / target), frames - 1) for number in range(count)])
     assert np.abs(np.array(film.levels) - exact).max() <= 4 / 16 + 1
     if target == 60:
-        assert len(calls) == 4 * 23  # of eighths, only those that are shown, and what they are made of
+        assert len(calls) == 4 * 23  # only the eighths that are shown, and those that they need
     if target == 50:
         assert len(calls) == 23
 

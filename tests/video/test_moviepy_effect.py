@@ -1,4 +1,4 @@
-"""The effect for moviepy, on a clip of its own making."""
+"""The effect for moviepy, on a generated clip."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_with_the_network():
     assert int(smooth.get_frame(0.05).mean()) == pytest.approx(45, abs=2)
 
 
-def test_what_it_refuses():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="factor is 3, expected 2, 4, 8 or 16"):
         SepConv(factor=3)
     with pytest.raises(ValueError, match="has no frames per second"):

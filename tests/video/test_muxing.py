@@ -30,13 +30,13 @@ def test_sound_is_copied_byte_for_byte(source, codec, target, make_more):
     assert notes == []
     (old,), (new,) = before.of("audio"), film.of("audio")
     assert b"".join(film.packets[new]) == b"".join(before.packets[old])
-    offset = film.times[2] - before.times[1]  # AVI gives the first a wrong one
+    offset = film.times[2] - before.times[1]  # AVI gives the first packet a wrong time
     assert film.starts[new][:3] == pytest.approx([start + offset for start in before.starts[old][:3]], abs=0.0011)
     assert film.count == 2 * before.count
 
 
 def test_sound_of_a_transport_stream(make_more):
-    """There each packet has a header of seven bytes, which MP4 holds once for all."""
+    """There, each packet has a header of seven bytes, which MP4 stores once."""
     source = make("in.ts", grey(range(50, 80)), sound=["aac"])
     film, notes = make_more(source)
     assert notes == []
@@ -50,7 +50,7 @@ def test_sound_of_a_transport_stream(make_more):
     ("source", "codec", "target", "became"),
     [("mp4", "aac", "webm", "opus"), ("mkv", "libopus", "avi", "mp3float"), ("mkv", "libopus", "mov", "aac")],
 )
-def test_sound_that_the_container_does_not_take_is_encoded_anew(source, codec, target, became, make_more):
+def test_unsupported_sound_is_transcoded(source, codec, target, became, make_more):
     source = make(f"in.{source}", grey(range(50, 75)), sound=[codec])
     film, notes = make_more(source, f"out.{target}")
     assert len(notes) == 1
@@ -67,8 +67,8 @@ def test_sound_that_the_container_does_not_take_is_encoded_anew(source, codec, t
     ("sound", "target", "became"),
     [
         ("pcm_s16le 5.1", "mov", "pcm_s16le"),
-        ("pcm_s16le 5.1", "mp4", "aac"),  # which says so only when all is written
-        ("flac 4.0", "webm", "opus"),  # which has no such layout
+        ("pcm_s16le 5.1", "mp4", "aac"),  # MP4 reports the problem only at the end
+        ("flac 4.0", "webm", "opus"),  # Opus has no such layout
     ],
 )
 def test_sound_of_many_channels(sound, target, became, make_more):
@@ -79,14 +79,14 @@ def test_sound_of_many_channels(sound, target, became, make_more):
 
 
 def test_sound_that_begins_before_the_video_in_avi(make_more):
-    """As AAC does, by a fraction of a frame: no frame is shown twice for that."""
+    """AAC begins a fraction of a frame earlier: no frame is repeated because of that."""
     film, notes = make_more(make("in.mkv", grey(range(50, 60)), 20, sound=["aac"]), "out.avi")
     assert notes == []
     assert film.times == pytest.approx([number / 40 for number in range(20)], abs=1e-6)
 
 
 def test_time_codes(make_more):
-    """MP4 counts frames in a byte: at higher rates it has none."""
+    """MP4 counts frames in a byte: at higher rates it has no time code."""
     source = make("in.mov", grey([50, 60, 70]), configure=lambda stream: stream.metadata.update(timecode="01:00:00:00"))
     for factor, kept in ((2, True), (16, False)):
         film, notes = make_more(source, "out.mov", factor=factor)
@@ -128,8 +128,8 @@ def png_of(pixels):
     return bytes(encoder.encode(av.VideoFrame.from_ndarray(pixels, "rgb24"))[0])
 
 
-def test_a_cover_picture_is_no_video(make_more):
-    """It comes first here, as in files from music shops, and is copied; what is doubled is the film."""
+def test_a_cover_picture_is_not_the_video(make_more):
+    """The cover is the first stream, as in files from music shops; it is copied, and the film is interpolated."""
     cover = png_of(np.full((30, 40, 3), 77, np.uint8))
     make("film.mp4", grey(range(50, 60)), sound=["aac"])
     with av.open("film.mp4") as old, av.open("in.mp4", "w") as new:
@@ -153,7 +153,7 @@ def test_a_cover_picture_is_no_video(make_more):
 
 
 def test_attachments(make_more):
-    """Fonts of subtitles, as Matroska holds them; MP4 does not, and that is said."""
+    """Fonts of subtitles in Matroska; MP4 cannot hold them, and a note says so."""
     make("film.mkv", grey(range(50, 60)))
     with av.open("film.mkv") as old, av.open("in.mkv", "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
@@ -178,7 +178,7 @@ def test_attachments(make_more):
 @pytest.mark.parametrize(
     ("source", "target", "codec"), [("mkv", "mp4", "mov_text"), ("mp4", "mkv", "subrip"), ("mkv", "webm", "webvtt")]
 )
-def test_subtitles_that_the_container_does_not_take_are_encoded_anew(source, target, codec, make_more):
+def test_unsupported_subtitles_are_transcoded(source, target, codec, make_more):
     lines = [(0.1, 0.4, "first"), (0.5, 0.9, "second")]
     source = make(f"in.{source}", grey(range(50, 75)), subtitles=lines)
     film, notes = make_more(source, f"out.{target}")

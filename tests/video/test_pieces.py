@@ -13,7 +13,7 @@ from vfi.errors import VideoError
 
 
 @pytest.mark.parametrize("wishes", [{}, {"rate": Fraction(60)}, {"factor": 4}, {"duplicates": "redistribute"}], ids=str)
-def test_pieces_have_together_the_frames_of_the_whole(wishes, make_more):
+def test_pieces_together_have_the_frames_of_the_whole(wishes, make_more):
     times = [1 + number % 4 // 3 for number in range(32)] if "duplicates" in wishes else [1] * 40
     frames = [planes for planes, count in zip(moving(len(times), step=1), times, strict=True) for _ in range(count)]
     frames += scenes_of((5,), 80 - len(frames))
@@ -35,8 +35,8 @@ def test_pieces_have_together_the_frames_of_the_whole(wishes, make_more):
     assert sound == Film(source).packets[1] == whole.packets[1]
 
 
-def test_a_piece_far_into_a_long_file_is_sought(make_more):
-    """With frames that refer to others, and a picture that is decoded only from a key frame on."""
+def test_a_piece_deep_in_a_long_file_is_found_by_seeking(make_more):
+    """Frames refer to others, and decoding must start from a key frame."""
     source = make("in.mp4", moving(240, step=1), options={"crf": "10", "g": "30"}, sound=["aac"])
     whole, _ = make_more(source)
     piece, notes = make_more(source, "piece.mp4", start=Fraction(7), end=Fraction(8), crf=10)
@@ -58,7 +58,7 @@ def test_subtitles_of_a_piece(make_more):
 
 
 def test_sound_of_pieces_at_another_rate(make_more):
-    """Where pieces meet, no packet is lost, and none is in both."""
+    """Where two pieces meet, each packet is in exactly one of them."""
     source = make("in.mkv", moving(48, step=1), 24, sound=["libmp3lame"])
     sound = []
     for start, end in itertools.pairwise([None, Fraction(7, 10), Fraction(14, 10), None]):
@@ -67,7 +67,7 @@ def test_sound_of_pieces_at_another_rate(make_more):
     assert sound == Film(source).packets[1]
 
 
-def test_a_piece_of_nothing(make_more):
+def test_an_empty_piece_is_refused(make_more):
     with pytest.raises(VideoError, match=r"in.mp4 has no frame between the start and the end"):
         make_more(make("in.mp4", grey([50, 60])), start=Fraction(5))
     assert [file.name for file in Path().iterdir()] == ["in.mp4"]

@@ -1,4 +1,4 @@
-"""Colours, sizes and orientations come through; interlaced sources are deinterlaced."""
+"""Colours, sizes and orientations are kept; interlaced sources are deinterlaced."""
 
 from fractions import Fraction
 
@@ -28,7 +28,7 @@ def as_tagged(matrix, primaries, transfer, colour_range):
     ],
 )
 def test_nothing_flickers_and_tags_are_kept(suffix, codec, pixel_format, matrix, full, make_more):
-    """New frames between two of almost the same colour have that colour, also where RGB cannot hold it."""
+    """New frames between two of almost the same colour have that colour, even if it lies outside RGB."""
     tags = (matrix, 9 if matrix == 9 else matrix, 14 if matrix == 9 else matrix, 2 if full else 1)
     scale = 4 if "10" in pixel_format else 1
     most, half = 256 * scale - 1, 2 if "420" in pixel_format else 1
@@ -92,12 +92,12 @@ def test_ten_bits_and_hdr(codec, target, make_more):
     for kind in kinds:
         for frame in film.frames[:1]:
             old, new = (np.frombuffer(bytes(f.side_data[kind]), np.int32) for f in (before.frames[0], frame))
-            if kind == kinds[0]:  # rationals, which may be written in more than one way
+            if kind == kinds[0]:  # rationals may be written in more than one way
                 old, new = (values[:20:2] / values[1:20:2] for values in (old, new))
             assert old == pytest.approx(new, abs=1e-4 if codec == "libsvtav1" else 0)  # AV1 has fractions of two
 
 
-def test_what_a_codec_cannot_keep_is_noted(make_more):
+def test_a_note_names_what_a_codec_cannot_keep(make_more):
     frames = [[plane * 16 for plane in planes] for planes in moving(3)]
     source = make("in.mkv", frames, 24, "ffv1", "yuv420p12le")
     film, notes = make_more(source)
@@ -107,7 +107,7 @@ def test_what_a_codec_cannot_keep_is_noted(make_more):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_phones_that_were_held_upright(degrees, mirrored, make_more):
+def test_rotated_videos_of_phones(degrees, mirrored, make_more):
     frames = [
         [np.pad(np.full((20, 30), 200), ((0, 28), (0, 34)), constant_values=40), *planes[1:]]
         for planes in grey([0] * 3)
@@ -150,7 +150,7 @@ def test_odd_sizes(suffix, codec, width, height, make_more):
 
 @pytest.fixture
 def interlaced():
-    """Two fields of each frame are of different times, as cameras of old took them."""
+    """The two fields of each frame are of different times, as from interlaced cameras."""
     fields = moving(20, step=3)
     frames = []
     for top, bottom in zip(fields[::2], fields[1::2], strict=True):
@@ -162,7 +162,7 @@ def interlaced():
 
 
 def comb(plane):
-    """How much odd rows differ from even ones, more than rows of the same parity do."""
+    """How much more odd rows differ from even ones than rows of the same parity differ."""
     plane = plane.astype(int)
     return (
         np.abs(plane[1:-1] - (plane[:-2] + plane[2:]) / 2).mean()
@@ -170,7 +170,7 @@ def comb(plane):
     )
 
 
-def test_interlaced_sources_are_named_and_deinterlaced(interlaced, make_more):
+def test_interlaced_sources_are_noted_and_deinterlaced(interlaced, make_more):
     film, notes = make_more(interlaced, crf=4)
     kept, kept_notes = make_more(interlaced, deinterlace=False, crf=4)
     assert notes == ["in.mp4 is interlaced: its frames are deinterlaced"]

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, and go on."""
+"""Runs that are interrupted, and resumed."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_pictures_are_resumed_too(folder):
 
 
 def broken_off(target, after=20, **arguments):
-    """What is left of a run that Ctrl-C ended after some new frames; and what it said."""
+    """Ends a run by Ctrl-C after some new frames; returns what it left and printed."""
     notes, calls = [], []
 
     def breaks_off(one, two):
@@ -87,7 +87,7 @@ def broken_off(target, after=20, **arguments):
     return notes
 
 
-def test_ctrl_c_leaves_something_to_look_at():
+def test_ctrl_c_leaves_a_playable_video():
     make("in.mp4", moving(50), sound=["aac"])
     notes = broken_off("out.mp4")
     assert notes == ["what is finished can be seen in out.partial.mp4; --resume continues after 32 frames"]
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_something_to_look_at():
     assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
-def test_ctrl_c_before_the_first_part_is_whole():
+def test_ctrl_c_before_the_first_part_is_complete():
     make("in.mp4", moving(50))
     notes = broken_off("out.mp4", after=3)
     anew = "too little for --resume, which begins anew"
@@ -113,7 +113,7 @@ def test_ctrl_c_before_the_first_part_is_whole():
     assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_what_was_broken_off_is_not_mixed_with_something_else():
+def test_resume_refuses_another_source_or_options():
     make("in.mp4", moving(50))
     broken_off("out.mp4")
     for what, arguments in {
@@ -161,7 +161,7 @@ except video.VideoError as error:
     ],
 )
 def test_no_space(target, limit, message):
-    """The first part, the whole, or a picture is more than may be written; nothing is lost, and nothing half there."""
+    """The first part, the whole or a picture does not fit; nothing is lost, and no partial file stays."""
     generator = np.random.default_rng(0)
     make("in.mkv", [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(20)], codec="ffv1")
     words = [sys.executable, "-c", LIMITED, target, str(limit)]
@@ -176,7 +176,7 @@ def test_no_space(target, limit, message):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be held there")
 def test_two_runs_for_one_target():
-    """The second is refused, and the first goes on as if nothing had been."""
+    """The second is refused, and the first continues undisturbed."""
     make("in.mp4", moving(20))
     tried = []
 
@@ -194,8 +194,8 @@ def test_two_runs_for_one_target():
     assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_what_is_not_ours_stays():
-    """Only what a broken-off run has left to look at is removed, and that run's own input is not taken for it."""
+def test_files_of_others_are_not_removed():
+    """Only the preview of an interrupted run is removed, and never that run's own input."""
     make("in.mp4", moving(50))
     Path("out.partial.mp4").write_text("mine")
     notes = broken_off("out.mp4")
@@ -212,8 +212,8 @@ def test_what_is_not_ours_stays():
     assert Film("out.partial.mp4").count == 41
 
 
-def test_killed_while_it_joins():
-    """Nothing of the half-written file stays beside the target."""
+def test_killed_while_joining():
+    """No partial file stays beside the target."""
     make("in.mp4", moving(20))
     script = (
         "import os; from vfi.video import job as video, muxing as joining\n"
@@ -235,7 +235,7 @@ def test_killed_before_the_first_frame():
     assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_pictures_that_changed_are_not_gone_on_with(folder):
+def test_resume_refuses_changed_pictures(folder):
     folder()
     calls = []
 
@@ -254,7 +254,7 @@ def test_pictures_that_changed_are_not_gone_on_with(folder):
         video.interpolate("frames", "more", mean, resume=True, note=print)
 
 
-def test_progress_is_of_what_is_made_now():
+def test_progress_counts_this_runs_frames():
     make("in.mp4", moving(50))
     broken_off("out.mp4")
     seen = []
@@ -262,7 +262,7 @@ def test_progress_is_of_what_is_made_now():
     assert seen == [(number, 100) for number in range(33, 101)]
 
 
-def test_a_folder_that_is_in_the_way():
+def test_a_folder_in_place_of_the_partial_folder():
     make("in.mp4", moving(5))
     Path("out.mp4.partial").mkdir()
     Path("out.mp4.partial/diary.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""The command line for videos, with the real network: what it writes, what it says, and what it refuses."""
+"""The command line for videos, with the real network: what it writes, prints and refuses."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_a_video(capfd):
-    """Twice the frames, the same length, the sound kept, and what lies between is between."""
+    """Twice the frames, the same length and sound; new frames lie between their neighbours."""
     source = make("in.mp4", moving(6, step=4), Fraction(24000, 1001), sound=["aac"], options={"crf": "8"})
     assert run.main(["--video", "in.mp4", "--out", "out.mp4", *NETWORK]) == 0
     assert capfd.readouterr() == ("out.mp4\n", "")
@@ -41,7 +41,7 @@ def test_a_video(capfd):
 
 
 def test_nothing_flickers_with_the_network():
-    """Between two frames of one brightness there is that brightness, in a limited range beyond white, too."""
+    """Between two frames of one brightness the new frame has it, too, even above white in a limited range."""
     for level in (16, 120, 235, 250):
         make("in.mkv", grey([level, level + 1, level]), codec="ffv1")
         assert run.main(["--video", "in.mkv", "--out", "out.mkv", "--codec", "ffv1", "--quiet", *NETWORK]) == 0

@@ -51,7 +51,7 @@ def test_pictures_to_a_video_and_back(folder, make_more):
 
 
 def test_pictures_of_different_kinds(make_more):
-    """Programs save black frames as grey, and opaque ones without alpha: nothing of the others is lost."""
+    """Programs save black frames as grey, and opaque ones without alpha; other frames keep colour and alpha."""
     Path("frames").mkdir()
     kinds = [np.zeros((48, 64), np.uint8), np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 4), 60, np.uint8)]
     for number, pixels in enumerate(kinds):
@@ -78,7 +78,7 @@ def test_names_with_a_percent_sign(folder, make_more):
     assert len(list(Path().glob("100%_???.png"))) == 22
 
 
-def test_an_empty_folder_that_one_is_in(folder, monkeypatch):
+def test_an_empty_current_folder(folder, monkeypatch):
     frames = folder().absolute()
     Path("more").mkdir()
     monkeypatch.chdir("more")
@@ -88,7 +88,7 @@ def test_an_empty_folder_that_one_is_in(folder, monkeypatch):
 
 
 def test_memory_does_not_grow_with_stills(monkeypatch):
-    """Each frame is converted here, and none is part of a pair."""
+    """Each frame is converted, although none is part of a pair."""
     make("in.mkv", grey([60] * 20), codec="ffv1", pixel_format="yuv420p")
     held = []
 
@@ -110,7 +110,7 @@ def test_a_frame_of_another_size_is_named(folder, make_more):
         make_more("frames", "more")
 
 
-def test_a_picture_that_is_none_is_named(folder, make_more):
+def test_a_file_that_is_not_a_picture_is_named(folder, make_more):
     (folder() / "frame 7.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"frames/frame 7.png is not a picture"):
         make_more("frames", "more")

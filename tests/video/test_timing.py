@@ -22,8 +22,8 @@ def test_cuts_and_copies_are_found_in_any_depth(bits, make_more):
     assert [number for number, same in enumerate(stands) if same] == [10, 22]  # across the cut, and at the end
 
 
-def test_ten_seconds_with_a_cut_every_two(make_more):
-    """Across a cut nothing is morphed: the frame before it is shown once more."""
+def test_a_cut_every_two_seconds(make_more):
+    """Across a cut nothing is interpolated: the frame before it is shown once more."""
     frames = scenes_of(range(5), 50)
     source = make("in.mp4", frames, options={"crf": "10", "preset": "ultrafast"})
     film, notes = make_more(source, crf=10, preset="ultrafast")
@@ -47,7 +47,7 @@ def test_across_a_cut_the_nearer_frame_is_shown(make_more):
     assert shown == [3, 3, 3, 4, 4]
 
 
-def test_a_flash_is_no_cut(make_more):
+def test_a_flash_is_not_a_cut(make_more):
     frames = moving(9)
     frames[4][0] = np.clip(frames[4][0] + 60, 0, 255)
     source = make("in.mkv", frames, codec="ffv1")
@@ -57,7 +57,7 @@ def test_a_flash_is_no_cut(make_more):
         assert np.abs(film.planes[2 * number + 1][0] - expected).max() <= 1
 
 
-def test_identical_neighbours_cost_nothing_and_stay(make_more):
+def test_identical_neighbours_are_not_computed(make_more):
     calls = []
 
     def counting(one, two):
@@ -74,7 +74,7 @@ def test_identical_neighbours_cost_nothing_and_stay(make_more):
 
 @pytest.mark.parametrize("copies", [2, 3])
 def test_motion_is_spread_over_copies(copies, make_more):
-    """Animation on twos and threes; a codec makes copies that are not quite the same."""
+    """Animation on twos and threes, with copies that differ a little by compression."""
     levels = [60, 72, 84, 96, 108]
     frames = grey([level for level in levels for _ in range(copies)])
     generator = np.random.default_rng(0)
@@ -92,8 +92,8 @@ def test_motion_is_spread_over_copies(copies, make_more):
 @pytest.mark.parametrize(
     "cadence", [(1, 1, 1, 2), (2, 3), (1, 1, 1, 1, 2), (2, 2, 3, 2, 3)], ids=["24in30", "24in60", "25in30", "25in60"]
 )
-def test_a_film_at_a_rate_of_television_moves_evenly(cadence, wishes, make_more):
-    """To a sixteenth of the time between two frames, before a still and after it."""
+def test_a_film_at_a_television_rate_moves_evenly(cadence, wishes, make_more):
+    """It is even to a sixteenth of the time between two frames, before and after a still."""
     lengths = [*cadence * 3, 5, *cadence * 3, 1]
     frames = grey([200 + 20 * number for number, length in enumerate(lengths) for _ in range(length)])
     source = make("in.mkv", frames, 30, "ffv1", "yuv420p10le")

@@ -1,4 +1,4 @@
-"""Videos on a GPU: that frames arrive whole, and that none is waited for. Needs PyAV, which the op's tests do not."""
+"""Videos on a GPU: frames are complete, and the CPU does not wait for each."""
 
 from pathlib import Path
 
@@ -31,8 +31,8 @@ pytestmark = [
     ],
     ids=str,
 )
-def test_nothing_waits(published_file, layout):
-    """Of a video's frames: else the GPU would idle while the next is prepared. 1100 rows are more than one band."""
+def test_the_cpu_does_not_wait_for_the_gpu(published_file, layout):
+    """Otherwise the GPU would idle while the next frame is prepared. 1100 rows are more than one band."""
     between = Interpolator(weights=published_file, device="cuda", precision="float16").middle
     if isinstance(layout, Pixels):
         sizes = [(1100, 1000, 4) if layout.alpha else (1100, 1000)]
@@ -55,7 +55,7 @@ def test_nothing_waits(published_file, layout):
 
 
 def test_frames_of_a_video():
-    """What goes up, is computed and comes down at the same time arrives whole: all frames are those of the CPU."""
+    """Although transfers and computation overlap, all frames equal those of the CPU."""
     job = video.Job(ROOT / "videos" / "bunny.mp4", "out.mp4", note=print)
     frames = list(job.source.frames())
     results = []

@@ -1,4 +1,4 @@
-"""The methods that benchmark.py compares: the network, and two yardsticks.
+"""The methods that benchmark.py compares: the network, and two baselines.
 
 Each method takes two frames, uint8 (H, W, 3), RGB, and returns the frame in the middle, float32 in the range [0, 255],
 not rounded, of the same shape.
@@ -55,7 +55,7 @@ def minterpolate(one: Frame, two: Frame) -> Result:
     Raises:
         BenchmarkError: the frames are too small for it.
     """
-    import av  # here: only this yardstick needs its libraries
+    import av  # here: only this baseline needs its libraries
 
     height, width = one.shape[:2]
     if min(height, width) < MINTERPOLATE_SMALLEST:

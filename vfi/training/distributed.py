@@ -68,7 +68,7 @@ class Processes:
         if error is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
             distributed.destroy_process_group()
         elif isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
-            raise DataError("a process of this run has ended or hangs; --resume continues from its checkpoint") from error
+            raise DataError("a process of this run ended or hangs; --resume continues from its checkpoint") from error
 
     def wait(self) -> None:
         """Returns when all processes have called this."""
