@@ -26,7 +26,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from vfi.benchmarks import BENCHMARKS, middlebury, report
 from vfi.benchmarks.measuring import find_triplets, measure_all, unavailable_metrics
-from vfi.benchmarks.methods import ENSEMBLE, YARDSTICKS, Method, ensemble, unrounded
+from vfi.benchmarks.methods import BASELINES, ENSEMBLE, Method, ensemble, unrounded
 from vfi.benchmarks.results import Results, Settings
 from vfi.benchmarks.triplets import Triplet
 from vfi.command_line import (
@@ -60,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--method",
         nargs="+",
-        choices=("sepconv", *YARDSTICKS),
+        choices=("sepconv", *BASELINES),
         help="what to measure: the network, the mean of the frames, FFmpeg's motion compensation (default: sepconv)",
     )
     parser.add_argument(
@@ -210,7 +210,7 @@ def make_methods(options: argparse.Namespace) -> list[Method]:
     methods: list[Method] = []
     for name in dict.fromkeys(options.method):
         if name != "sepconv":
-            methods.append(Method(name, {"method": name}, YARDSTICKS[name]))
+            methods.append(Method(name, {"method": name}, BASELINES[name]))
             continue
         for model, padding, precision in itertools.product(options.model, options.padding, options.precision):
             one = argparse.Namespace(**vars(options) | {"model": model, "padding": padding, "precision": precision})

@@ -31,8 +31,8 @@ from vfi.command_line import Help, add_network_options, exit_status, make_interp
 from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
 from vfi.video import job as video
-from vfi.video import timing
-from vfi.video.reader import INPUT_RATE, exact_rate, seconds
+from vfi.video.reader import DEFAULT_RATE
+from vfi.video.timing import FACTORS, exact_rate, seconds
 
 IMAGES = Path(__file__).parent / "images"
 LARGE = 1280 * 720  # pixels: in larger pictures, ordinary motion is often longer than the kernels reach
@@ -116,7 +116,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         counts.add_argument(
             "--factor",
             type=int,
-            choices=timing.FACTORS,
+            choices=FACTORS,
             help="how many frames for each frame of the source (default: 2). The network makes the frame halfway "
             "between two; 4 and more come from halving again",
         ),
@@ -166,7 +166,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             type=_rate,
             dest="input_rate",
             metavar="FPS",
-            help=f"rate of a folder or pattern of pictures (default: {INPUT_RATE})",
+            help=f"rate of a folder or pattern of pictures (default: {DEFAULT_RATE})",
         ),
         videos.add_argument("--codec", help="FFmpeg's name of an encoder (default: one that suits the file)"),
         videos.add_argument(

@@ -104,7 +104,11 @@ def test_lpips(pair):
 
 @pytest.mark.parametrize(
     ("program", "unwanted"),
-    [("benchmark", {"skimage", "scipy", "lpips", "av"}), ("run", {"skimage", "scipy", "lpips"})],
+    [
+        ("benchmark", {"skimage", "scipy", "lpips", "av"}),
+        ("run", {"skimage", "scipy", "lpips"}),
+        ("train", {"skimage", "scipy", "lpips", "PIL", "pyvips", "moviepy", "cv2"}),
+    ],
 )
 def test_programs_import_optional_packages_late(program, unwanted):
     code = f"import sys, {program}; print(sorted({unwanted} & set(sys.modules)))"

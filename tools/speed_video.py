@@ -20,8 +20,8 @@ from tools.stopwatch import Program, seconds, times_sign
 from vfi.interpolator import Interpolator
 from vfi.video import job
 from vfi.video.codecs import choose
-from vfi.video.reader import open_source
 from vfi.video.render import Middle
+from vfi.video.source import open_source
 from vfi.video.writer import Parts
 
 CLIP = Path(__file__).parent.parent / "videos" / "bunny.mp4"

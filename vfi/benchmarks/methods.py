@@ -88,7 +88,7 @@ def unrounded(interpolator: Interpolator) -> Interpolation:
     return interpolate
 
 
-YARDSTICKS: dict[str, Interpolation] = {"average": average, "minterpolate": minterpolate}
+BASELINES: dict[str, Interpolation] = {"average": average, "minterpolate": minterpolate}
 
 ENSEMBLE = 8  # calls of a method for one picture
 

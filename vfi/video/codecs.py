@@ -15,7 +15,7 @@ from vfi.errors import UsageError, VideoError, reason
 from vfi.video.colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, layout_of
 
 if TYPE_CHECKING:
-    from vfi.video.reader import Source
+    from vfi.video.source import Source
 
 PART_FRAMES = 96  # frames in a part: what a killed run loses at most, and how far apart key frames are
 

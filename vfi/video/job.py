@@ -8,7 +8,7 @@
 Decoding, the network and encoding work at the same time, in streams of frames with short queues between them: memory
 does not grow with the length of the video. The data go one way:
 
-    reader (or sequence) -> timing, which asks cuts -> render -> targets: writer and muxing, or pictures
+    source (reader or sequence) -> timing, which asks cuts -> render -> targets: writer and muxing, or pictures
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from vfi.files import atomic_write, check_folder, locked, new_folder
 from vfi.video import timing
 from vfi.video.background import WriteBehind, prefetch
 from vfi.video.codecs import PART_FRAMES, EncoderOptions
-from vfi.video.reader import open_source
 from vfi.video.render import Middle, Renderer
 from vfi.video.sequence import is_pattern
+from vfi.video.source import open_source
 from vfi.video.targets import (
     JOINED,
     STATE,

@@ -19,7 +19,8 @@ import av
 from vfi.errors import UsageError, VideoError, reason
 from vfi.files import atomic_write
 from vfi.video.codecs import Container, Encoding
-from vfi.video.reader import Source, VideoFile, is_cover
+from vfi.video.reader import VideoFile, is_cover
+from vfi.video.source import Source
 from vfi.video.writer import Parts
 
 # Metadata of the source that are not true of the new file: facts about its container or encoder

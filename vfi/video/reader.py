@@ -1,4 +1,4 @@
-"""Reads videos as streams of frames: files by FFmpeg; folders and patterns of pictures are in sequence.py.
+"""Reads video files as streams of frames, by FFmpeg.
 
 Frames come upright, deinterlaced, at exact times, with the planes that the decoder made. A damaged file gives the
 frames that can be decoded, and counts those that are lost.
@@ -16,33 +16,13 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 
-from vfi.errors import UsageError, VideoError, reason
+from vfi.errors import VideoError, reason
 from vfi.video.colour import Layout, Tags, layout_of, planes_of, turned
 from vfi.video.frame import Frame
-from vfi.video.sequence import PictureFiles, is_pattern
 from vfi.video.timing import exact_rate, look_back, seconds
 
-INPUT_RATE = Fraction(25)  # frames per second of pictures, unless the user says otherwise
+DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
 USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
-
-
-def open_source(path: str | Path, input_rate: Fraction | None = None, deinterlace: bool = True) -> "Source":
-    """Opens a video file, or a folder or pattern (such as frames/%05d.png) of pictures.
-
-    Args:
-        input_rate: frames per second of pictures.
-        deinterlace: whether to deinterlace interlaced frames.
-
-    Raises:
-        VideoError, PictureError: the source does not exist, or cannot be read.
-        UsageError: an input rate for a file, which has its own.
-    """
-    path = Path(path)
-    if path.is_dir() or is_pattern(path):
-        return PictureFiles(path, input_rate or INPUT_RATE)
-    if input_rate:
-        raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
-    return VideoFile(path, deinterlace)
 
 
 class VideoFile:
@@ -207,9 +187,6 @@ class VideoFile:
             self.lost += max(0, self.count - given)
 
 
-Source = VideoFile | PictureFiles
-
-
 # --- What a file says about its times, before anything is decoded ---
 
 
@@ -276,7 +253,7 @@ def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
     # A raw stream has no times. If only a few times repeat, the second frame of such a time is not shown.
     is_numbered = None in read.times or len(known) < USEFUL * len(read.times)
     if is_numbered:
-        rate = rates[0] if rates else INPUT_RATE
+        rate = rates[0] if rates else DEFAULT_RATE
         origin = known[0] * base if known else Fraction(0)
         count = len(read.times)
     else:
@@ -315,7 +292,7 @@ def _times_of_avi(times: list[int]) -> tuple[list[int], int, int]:
 def _constant_rate(times: list[int], base: Fraction, rates: list[Fraction]) -> Fraction | None:
     """The rate at which all times are whole multiples, to one unit of their base; None if there is no such rate."""
     if len(times) == 1:
-        return rates[0] if rates else INPUT_RATE
+        return rates[0] if rates else DEFAULT_RATE
     offsets = np.array(times) - times[0]
     measured = exact_rate((len(times) - 1) / (int(offsets[-1]) * base))
     for rate in [*rates, measured]:

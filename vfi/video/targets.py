@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from vfi.errors import UsageError, VideoError, reason
 from vfi.video import codecs, muxing
 from vfi.video.colour import Layout, Pixels
-from vfi.video.reader import Source
 from vfi.video.sequence import PictureFolder, is_pattern, matches_exist, picture_layout
+from vfi.video.source import Source
 from vfi.video.writer import Parts
 
 STATE = "state.json"  # file in the folder of work: what its parts are parts of

@@ -1,0 +1,29 @@
+"""What a new video is made of: a video file, or numbered pictures; both give frames in the same way."""
+
+from fractions import Fraction
+from pathlib import Path
+
+from vfi.errors import UsageError
+from vfi.video.reader import DEFAULT_RATE, VideoFile
+from vfi.video.sequence import PictureFiles, is_pattern
+
+Source = VideoFile | PictureFiles
+
+
+def open_source(path: str | Path, input_rate: Fraction | None = None, deinterlace: bool = True) -> Source:
+    """Opens a video file, or a folder or pattern (such as frames/%05d.png) of pictures.
+
+    Args:
+        input_rate: frames per second of pictures.
+        deinterlace: whether to deinterlace interlaced frames.
+
+    Raises:
+        VideoError, PictureError: the source does not exist, or cannot be read.
+        UsageError: an input rate for a file, which has its own.
+    """
+    path = Path(path)
+    if path.is_dir() or is_pattern(path):
+        return PictureFiles(path, input_rate or DEFAULT_RATE)
+    if input_rate:
+        raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
+    return VideoFile(path, deinterlace)
