@@ -9,7 +9,7 @@ from vfi.files import atomic_write
 
 COLUMNS = (
     "step", "minutes", "samples", "learning_rate", "loss", "error", "averaging", "proxy_psnr", "samples_per_second",
-    "data_share", "skipped",
+    "data_share", "skipped", "reach",
 )  # fmt: skip
 
 Row = dict[str, Any]  # a number or None for each of COLUMNS
@@ -50,8 +50,8 @@ def _read(table: Path, step: int) -> list[Row]:
     try:
         with open(table, newline="") as file:
             reader = csv.DictReader(file)
-            rows = [{name: _number(row[name]) for name in COLUMNS} for row in reader]
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+            rows = [{name: _number(row.get(name, "")) for name in COLUMNS} for row in reader]
+        if tuple(reader.fieldnames or ()) not in (COLUMNS, COLUMNS[:-1]):  # logs of earlier versions lack the last
             raise ValueError
         return [row for row in rows if row["step"] <= step]
     except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:

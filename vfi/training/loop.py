@@ -22,9 +22,10 @@ from vfi.training.feed import Feed
 from vfi.training.log import Log
 from vfi.training.preparation import check_folders, decode, name_skipped, own_device, place_for_frames
 from vfi.training.provenance import Provenance
+from vfi.training.reach import held_out_pictures
 from vfi.training.recipe import Recipe
 from vfi.training.reports import Reports
-from vfi.training.trainer import Trainer, start_network, training_precision
+from vfi.training.trainer import REACHED, Trainer, start_network, training_precision
 
 BAD_REPORTS = 3  # in a row end a run
 
@@ -151,6 +152,7 @@ class Run:
             proxy = Batches(held_out, recipe.crop, device=place, plain=True) if held_out else None
         except ClipError as error:
             raise DataError(f"--held-out: {error}") from error
+        pictures = held_out_pictures(held_out, REACHED) if held_out else []
         if processes.first:
             name_skipped(batches.skipped + (proxy.skipped if proxy else []))
 
@@ -177,7 +179,7 @@ class Run:
         ]
         self.log = Log(path, self.trainer.step) if processes.first else None
         self.budget = Budget(recipe, started, saved["spent"], saved["trained"]) if saved else Budget(recipe, started)
-        self.reports = Reports(self.trainer, self.budget, total, proxy)
+        self.reports = Reports(self.trainer, self.budget, total, proxy, pictures)
         self.checkpointed = time.monotonic()
         self.signal: int | None = None  # that asked the run to stop
 

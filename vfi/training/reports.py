@@ -1,14 +1,16 @@
 """The reports of a run: how the steps since the last report went, in numbers and as a line of text."""
 
 import time
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from vfi.training.batches import Batches
 from vfi.training.budget import Budget
 from vfi.training.feed import Clock
 from vfi.training.log import COLUMNS, Row
-from vfi.training.trainer import Trainer
+from vfi.training.trainer import REACHED, Trainer
 
 PROXY = 64  # held-out crops that stand in for the validation during training
 BAD_SHARE = 0.01  # of the steps of a report: a report with more skipped steps than that, and than one, is bad
@@ -21,14 +23,18 @@ class Reports:
         trainer, budget: of the run.
         total: crops in a step, of all processes.
         proxy: held-out crops, or None.
+        pictures: held-out pictures for `Trainer.reach`; may be empty.
 
     Attributes:
         interval: since the last report.
         bad: how many reports in a row, up to the last one, were bad: many of their steps had to be skipped.
     """
 
-    def __init__(self, trainer: Trainer, budget: Budget, total: int, proxy: Batches | None) -> None:
+    def __init__(
+        self, trainer: Trainer, budget: Budget, total: int, proxy: Batches | None, pictures: Sequence[Tensor]
+    ) -> None:
         self._trainer, self._budget, self._total, self._proxy = trainer, budget, total, proxy
+        self._pictures = pictures
         self.interval = Interval(trainer.step, trainer.device)
         self.bad = 0
 
@@ -48,9 +54,10 @@ class Reports:
         seconds, data_share = interval.seconds, interval.clock.share()
         minutes = self._budget.spent / 60
         proxy = trainer.proxy(self._proxy, PROXY, trainer.recipe.batch) if with_proxy and self._proxy else None
+        reach = trainer.reach(self._pictures) if with_proxy and self._pictures else None
         step, rate = trainer.step, trainer.optimizer.param_groups[0]["lr"]
         values = (step, minutes, step * self._total, rate, loss, error, averaging, proxy, steps * self._total / seconds)
-        return dict(zip(COLUMNS, (*values, data_share, int(skipped)), strict=True))
+        return dict(zip(COLUMNS, (*values, data_share, int(skipped), reach), strict=True))
 
     def describe(self, row: Row) -> str:
         """The line that is printed for a row of the log."""
@@ -65,6 +72,8 @@ class Reports:
             parts.append(f"{row['skipped']} steps skipped: gradients not finite")
         if row["proxy_psnr"] is not None:
             parts.append(f"held-out crops {row['proxy_psnr']:.3f} dB (a proxy)")
+        if row["reach"] is not None:
+            parts.append(f"shifted by {REACHED} pixels {row['reach']:.1f} dB")
         return "  ".join(parts)
 
 

@@ -7,6 +7,7 @@ exponential moving average of the weights, which are the weights that are publis
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from vfi.network import REACH, Network
 from vfi.training.batches import Batches
 from vfi.training.distributed import Processes
 from vfi.training.losses import FeatureDistance, weighted_l1
+from vfi.training.reach import measure_reach
 from vfi.training.recipe import Recipe
 from vfi.weights import load_network
 
@@ -28,6 +30,7 @@ AVERAGE_EVERY = 4  # steps from one update of the average to the next
 GRADIENT_NORM = 1.0  # at most
 WEIGHT_DECAY = 1e-4
 EPS = 1e-12  # far below the gradients of deep layers, which are 1e-7 at the start
+REACHED = 16  # pixels by which pictures are moved
 FIRST_SCALE, UNSCALED = 2.0**12, 1.0  # of the loss: in float16, scaling keeps small gradients from becoming zero
 
 
@@ -201,6 +204,19 @@ class Trainer:
             pictures = ((255 * frames).clamp(0, 255).round().byte().cpu().numpy() for frames in (out, truth))
             values += [min(psnr(*pair), 100.0) for pair in zip(*pictures, strict=True)]
         return sum(values) / len(values)
+
+    @torch.no_grad()
+    def reach(self, pictures: Sequence[Tensor]) -> float:
+        """The mean PSNR, in dB, of the averaged weights on pictures (3, H, W), BGR, moved by REACHED pixels."""
+
+        def interpolate(one: Tensor, two: Tensor) -> Tensor:
+            with self._autocast():
+                out: Tensor = self.averaged(one, two)
+            return out
+
+        pictures = [picture.to(self.device) for picture in pictures]
+        rows = measure_reach(interpolate, pictures, [REACHED])
+        return sum(value for (value,) in rows.values()) / len(rows)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs, so that training goes on as if it had not been interrupted."""
