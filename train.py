@@ -150,9 +150,10 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the recipe, whose defaults are those of `Recipe`."""
     recipe = Recipe()
 
-    def add(name: str, text: str, **how: Any) -> None:
+    def add(name: str, text: str, place: argparse._ActionsContainer = parser, **how: Any) -> None:
         default = getattr(recipe, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", help=f"{text} (default: {default})", **how)
+        shown = "" if default is None or default is False else f" (default: {default})"
+        place.add_argument(f"--{name}", help=f"{text}{shown}", default=None, **how)
 
     add("model", "l1: exact colours; lf: sharper details", choices=MODELS)
     budget = parser.add_mutually_exclusive_group()
@@ -172,12 +173,6 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
     )
     add("learning-rate", "at its peak", type=within(float, 1e-9, 1), metavar="R")
-    add(
-        "synthetic",
-        f"share of crops with synthetic motion, for which frames must be another {2 * SURROUNDINGS} pixels larger",
-        type=within(float, 0, 1),
-        metavar="S",
-    )
     add("average", "decay of the weights' moving average, for each step", type=within(float, 0, 0.999999), metavar="D")
     add(
         "balance",
@@ -185,6 +180,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         type=within(float, 1e-3),
         metavar="L",
     )
+    add("least-weight", "weight of the hardest crops, where the easiest have 1", type=within(float, 0, 1), metavar="W")
     add(
         "features",
         "for lf and --validate: torchvision's VGG-19 (a .pth file), or EfficientNet-Lite0",
@@ -194,6 +190,57 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     add("seed", "of the crops and of the first weights", type=within(int, 0, 2**63 - 1), metavar="N")
     add("precision", "of the convolutions; auto: bfloat16 where it is native", choices=PRECISIONS)
     add("license", "of the weights, for the metadata of their file", metavar="TEXT")
+    add_sampling_options(parser.add_argument_group("what crops show (see docs/training.md)"), add)
+
+
+def add_sampling_options(group: argparse._ArgumentGroup, add: Callable[..., None]) -> None:
+    """Adds the options of `Sampling`."""
+    share = within(float, 0, 1)
+    add(
+        "strides",
+        "frames from one frame of a triplet to the next, at most",
+        group,
+        type=within(int, 1, 16),
+        metavar="N",
+    )
+    add(
+        "pan",
+        "pixels from one frame to the next of virtual pans, at most",
+        group,
+        type=within(int, 0, REACH),
+        metavar="P",
+    )
+    add("by-flow", "draw crops by measured motion instead of by change; needs OpenCV", group, action="store_true")
+    add("zoom", "by how much frames are enlarged or reduced, at most", group, type=within(float, 1, 2), metavar="Z")
+    add("rotation", "degrees by which frames are turned, at most", group, type=within(float, 0, 45), metavar="R")
+    add("light", "variation of brightness and contrast", group, type=share, metavar="L")
+    add("degraded", "share of crops whose two frames get noise and compression", group, type=share, metavar="S")
+    add(
+        "synthetic",
+        f"share of crops with synthetic motion, for which frames must be another {2 * SURROUNDINGS} pixels larger",
+        group,
+        type=share,
+        metavar="S",
+    )
+    add(
+        "speed",
+        "pixels from one frame to the next, up to which all speeds of synthetic layers are equally likely; 0: most "
+        "are slow",
+        group,
+        type=within(float, 0, REACH),
+        metavar="V",
+    )
+    add("objects", "small objects in a synthetic crop, at most", group, type=within(int, 0, 20), metavar="N")
+    add("stills", "folder of photographs, and of cut-outs with alpha, for synthetic crops", group, metavar="DIR")
+    add("perspective", "change of depth across a synthetic layer", group, type=within(float, 0, 0.2), metavar="P")
+    add(
+        "acceleration",
+        "pixels by which the middle frame of a synthetic layer is not halfway, at most",
+        group,
+        type=within(float, 0, 4),
+        metavar="A",
+    )
+    add("blur", "share of synthetic crops with motion blur", group, type=share, metavar="S")
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -14,14 +14,14 @@ from tools.speed_network import operator_seconds
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage
 from vfi.training.distributed import Processes
-from vfi.training.recipe import Recipe
+from vfi.training.recipe import Recipe, Sampling
 from vfi.training.trainer import Trainer, averaging_network
 
 VIDEOS = Path(__file__).parent.parent / "videos"
 CPU_BATCH, CROP = 8, 128
 CUDA_BATCHES = (32, 80)
 CUDA_STEPS = 10  # between two looks at the clock
-SYNTHETIC = 0.2  # of the crops have synthetic motion, which costs more
+SAMPLING = Sampling(synthetic=0.2)  # synthetic motion costs more
 HALFWAY = 0.5  # of the budget is spent, which sets the learning rate
 
 
@@ -29,7 +29,7 @@ def print_training(precision: str, runs: int) -> None:
     """Prints samples per second, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as cache:
-        batches = Batches(Footage([VIDEOS], cache), CROP, synthetic=SYNTHETIC, device=device)
+        batches = Batches(Footage([VIDEOS], cache), CROP, sampling=SAMPLING, device=device)
         if device.type == "cuda":
             _print_on_cuda(batches, precision, runs)
         else:

@@ -11,9 +11,10 @@ from helpers.films import make, moving
 
 from vfi.errors import ClipError
 from vfi.network import REACH
-from vfi.training import batches, clips
+from vfi.training import clips
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage, find_clips, read_scenes
+from vfi.training.recipe import Sampling
 from vfi.video.reader import VideoFile
 
 
@@ -219,7 +220,7 @@ def test_triplets_are_frames_in_a_row(known):
     assert seen["strides"] == {-3, -2, -1, 1, 2, 3}
     assert seen["orders"] == {0, 1, 2}
     assert (0, 0) in seen["pans"]
-    assert max(max(map(abs, pan)) for pan in seen["pans"]) == batches.PAN
+    assert max(max(map(abs, pan)) for pan in seen["pans"]) == Sampling().pan
     assert len(seen["turns"]) == 3 * 2 * 4  # the channels of time and of columns, and both directions
 
 
@@ -246,7 +247,7 @@ def test_still_and_uneven_triplets_are_not_drawn(tmp_path, make_clip, moving_fra
     frames = moving_frames(12, 96, 96)
     make_clip("still/still.mp4", frames[[0, 1, 2, 3, 3, 3, 3, 4, 5, 6]])
     draw = Batches(Footage([tmp_path / "still"], tmp_path / "cache"), crop=32)
-    likely = draw.table[draw.chances[0] > np.concatenate([[0], draw.chances[0][:-1]])]
+    likely = draw.table[draw.chances > np.concatenate([[0], draw.chances[:-1]])]
     assert {int(middle) for middle, stride in likely[:, 3:5] if stride == 1} == {1, 2, 7, 8}
     make_clip("dead/dead.mp4", frames[[0] * 8])
     with pytest.raises(ClipError, match="nothing moves"):
@@ -270,7 +271,7 @@ def test_frames_must_be_large_enough(known):
     with pytest.raises(ClipError, match="all frames are too small: --crop 96 needs 146 pixels"):
         Batches(known, crop=96)
     with pytest.raises(ClipError, match="synthetic motion needs frames of 132 pixels"):
-        Batches(known, crop=32, synthetic=0.1)
+        Batches(known, crop=32, sampling=Sampling(synthetic=0.1))
 
 
 def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
@@ -287,47 +288,6 @@ def test_clips_that_are_smaller_than_a_cell_are_named(tmp_path, make_clip, movin
     draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
     assert draw.skipped == [f"{tmp_path / 'films' / 'tiny.mp4'}: frames of 12x12; --crop 32 needs 82 pixels each way"]
     assert draw(0, 4)[1].shape == (4, 3, 32, 32)
-
-
-# --- Synthetic motion ---
-
-
-@pytest.fixture
-def textured(tmp_path, make_clip, moving_frames):
-    make_clip("textured/textured.mp4", moving_frames(6, 140, 150))
-    return Footage([tmp_path / "textured"], tmp_path / "cache")
-
-
-def test_layers_move_and_the_middle_is_in_the_middle(textured):
-    draw = Batches(textured, crop=32, synthetic=1.0)
-    cuts, paths, noise = draw._draw_layers(np.random.default_rng(0), 3)
-    frames = draw._blend(cuts, paths, noise)
-    assert (frames[:, 0] - frames[:, 2]).abs().mean() > 2
-    paths[..., :3] *= -1  # time runs backwards
-    assert torch.allclose(draw._blend(cuts, paths, noise), frames.flip(1), atol=1e-3)
-    paths[..., :3] = 0
-    still = draw._blend(cuts, paths, noise)
-    assert torch.allclose(still, frames[:, 1:2].expand_as(still), atol=1e-3)
-
-
-def test_layers_reach_as_far_as_the_kernels(textured):
-    _, paths, _ = Batches(textured, crop=32, synthetic=1.0)._draw_layers(np.random.default_rng(0), 2000)
-    speed = np.hypot(*np.moveaxis(paths[..., 2], -1, 0))
-    assert 0.9 * batches.SPEED < speed.max() <= batches.SPEED < REACH
-    assert np.median(speed) < 8  # most things are slow
-
-
-def test_the_share_of_synthetic_samples(textured):
-    """The other samples are the same as without synthetic ones; both kinds have the same range."""
-    draw = Batches(textured, crop=32, seed=1, synthetic=0.3)
-    one, truth, two = draw(0, 64)
-    plain = Batches(textured, crop=32, seed=1)
-    real = plain(0, 64)[1]
-    same = (truth[:, None] == real[None]).flatten(2).all(dim=2).any(dim=1)
-    assert 0.1 < 1 - same.float().mean() < 0.5
-    for frames in (one, truth, two):
-        assert frames.min() >= 0
-        assert 0.5 < frames.max() <= 1
 
 
 def test_frames_are_decoded_as_run_does(tmp_path, monkeypatch):

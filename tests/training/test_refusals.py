@@ -127,4 +127,4 @@ def test_help_explains_every_default(capsys, monkeypatch):
     text = " ".join(capsys.readouterr().out.split())
     for name, value in asdict(Recipe()).items():
         assert f"--{name.replace('_', '-')}" in text
-        assert value is None or f"default: {value}" in text
+        assert value is None or value is False or f"default: {value}" in text

@@ -20,6 +20,7 @@ from vfi.training.batches import Batches
 from vfi.training.clips import Footage
 from vfi.training.feed import Feed
 from vfi.training.losses import LITE, FeatureDistance
+from vfi.training.recipe import Sampling
 from vfi.weights import load_network
 
 
@@ -114,7 +115,7 @@ def test_crops_come_with_their_surroundings(published_file, noise):
 
 
 def test_prefetched_crops_are_the_same(film, tmp_path):
-    batches = Batches(Footage([film], tmp_path), crop=32, synthetic=0.5)
+    batches = Batches(Footage([film], tmp_path), crop=32, sampling=Sampling(synthetic=0.5))
     here, elsewhere = torch.device("cpu"), torch.device("meta")
     ahead = Feed(batches, elsewhere, 4, 2, 2)
     assert ahead.thread

@@ -146,7 +146,7 @@ class Run:
         footage, held_out = decode(options.data, options.held_out, cache, processes)
         total = processes.count * recipe.batch
         place = place_for_frames(device, footage, held_out)
-        batches = Batches(footage, recipe.crop, recipe.seed, recipe.synthetic, place)
+        batches = Batches(footage, recipe.crop, recipe.seed, recipe, place)
         self.feed = Feed(batches, device, total, processes.rank * recipe.batch, recipe.batch)
         try:
             proxy = Batches(held_out, recipe.crop, device=place, plain=True) if held_out else None

@@ -15,21 +15,26 @@ LITE = "efficientnet-lite0"
 VGG19 = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512)
 
 
-def weighted_l1(out: Tensor, truth: Tensor, average: Tensor, balance: float) -> tuple[Tensor, Tensor, Tensor]:
+def weighted_l1(
+    out: Tensor, truth: Tensor, average: Tensor, balance: float, least_weight: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """L1, where harder samples weigh less.
 
-    PSNR is relative: a tenth less error counts the same for easy samples as for hard ones. The error of a sample is
-    therefore divided by the sum of `balance` and the error of averaging, in grey levels.
+    PSNR is relative: a tenth less error counts the same for easy samples as for hard ones. The weight of a sample is
+    therefore balance / (balance + the error of averaging), in grey levels. But fast motion makes most samples hard:
+    `least_weight` keeps them from counting next to nothing.
 
     Args:
         out, truth, average: (N, 3, H, W), [0, 1]; `average` is the mean of the two frames.
         balance: grey levels; the larger it is, the more equal are the weights.
+        least_weight: 0 to 1, the weight of the hardest samples; the weights lie between this and 1.
 
     Returns:
         The loss; the mean errors of `out` and of `average`, in grey levels, without gradients.
     """
     error, simple = (255 * (frame - truth).abs().mean(dim=(1, 2, 3)) for frame in (out, average))  # (N,)
     weight = balance / (balance + simple)
+    weight = least_weight + (1 - least_weight) * weight
     return (weight * error).mean() / 255, error.detach().mean(), simple.mean()
 
 

@@ -9,7 +9,45 @@ from vfi.training.losses import LITE
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Sampling:
+    """What the crops of a step show. With the defaults, all but `strides` and `pan` is off.
+
+    Attributes:
+        strides: frames from one frame of a triplet to the next, at most.
+        pan: pixels from one frame to the next of virtual pans, at most; a third of the samples have one.
+        by_flow: whether crops are drawn by measured motion, which needs OpenCV, instead of by change.
+        zoom: by how much frames are enlarged or reduced, at most; 1 is off.
+        rotation: degrees by which frames are turned, at most.
+        light: standard deviation of the logarithm of brightness and contrast.
+        degraded: share of the samples whose two frames, but not the truth, have noise and traces of compression.
+        synthetic: share of the crops with synthetic motion.
+        speed: pixels from one frame to the next, up to which all speeds of synthetic layers are equally likely; 0 for
+            the distribution of synthetic.SPEED, in which most layers are slow.
+        objects: how many small objects lie over the layers of a synthetic crop, at most.
+        stills: folder of photographs and cut-outs for synthetic crops; None for layers from the videos alone.
+        perspective: standard deviation of the relative change of depth across a synthetic layer.
+        acceleration: pixels by which the middle frame of a synthetic layer is not halfway, at most.
+        blur: share of the synthetic crops with motion blur.
+    """
+
+    strides: int = 3
+    pan: int = 8
+    by_flow: bool = False
+    zoom: float = 1.0
+    rotation: float = 0.0
+    light: float = 0.0
+    degraded: float = 0.0
+    synthetic: float = 0.0
+    speed: float = 0.0
+    objects: int = 0
+    stills: str | None = None
+    perspective: float = 0.0
+    acceleration: float = 0.0
+    blur: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe(Sampling):
     """What a run trains, and how; a checkpoint keeps it.
 
     Attributes:
@@ -18,9 +56,8 @@ class Recipe:
         batch: crops in a step, for each process.
         crop: side of a crop, in pixels.
         learning_rate: at its peak; trainer.schedule says how it rises and falls.
-        synthetic: share of the crops with synthetic motion.
         average: decay of the moving average of the weights, for each step.
-        balance: grey levels; see losses.weighted_l1.
+        balance, least_weight: grey levels, and a share; see losses.weighted_l1.
         features: the network whose features lf compares; see losses.FeatureDistance.
         colour: weight of L1 in the loss of lf.
         seed: of the crops, and of the first weights.
@@ -34,9 +71,9 @@ class Recipe:
     batch: int = 16
     crop: int = 128
     learning_rate: float = 5e-4
-    synthetic: float = 0.0
     average: float = 0.999
     balance: float = 4.0
+    least_weight: float = 0.0
     features: str = LITE
     colour: float = 0.0
     seed: int = 0

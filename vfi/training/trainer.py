@@ -155,17 +155,20 @@ class Trainer:
 
     def train(self, one: Tensor, truth: Tensor, two: Tensor, progress: float) -> None:
         """Does one step with a batch of `Batches`, when `progress` (0 to 1) of the budget is spent."""
-        rate = self.recipe.learning_rate * schedule(progress) * min(1.0, (self.step + 1) / FIRST_STEPS)
+        recipe = self.recipe
+        rate = recipe.learning_rate * schedule(progress) * min(1.0, (self.step + 1) / FIRST_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast():
             out = self.parallel(one, two, has_context=True)
         inner = (..., slice(REACH, -REACH), slice(REACH, -REACH))
-        loss, error, simple = weighted_l1(out, truth, (one[inner] + two[inner]) / 2, self.recipe.balance)
+        loss, error, simple = weighted_l1(
+            out, truth, (one[inner] + two[inner]) / 2, recipe.balance, recipe.least_weight
+        )
         if self.features:
             with self._autocast():
                 distance = self.features(out, truth)
-            loss = distance + self.recipe.colour * loss
+            loss = distance + recipe.colour * loss
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
