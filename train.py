@@ -3,6 +3,7 @@
     python train.py --data videos --out runs/first --minutes 25
     python train.py --data videos --out runs/first --resume
     python train.py --model lf --data videos --out runs/first --features vgg19-dcbb9e9d.pth --minutes 10
+    python train.py --data videos --out runs/first --synthetic 0.5 --speed 24 --objects 3 --show 12
     python train.py --validate runs/first/trained-l1.safetensors --data held-out
     torchrun --nproc-per-node 2 train.py --data videos --out runs/first --minutes 25
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.validate:
         return exit_status(validate, options)
+    if options.show:
+        return exit_status(show, options)
     return exit_status(
         lambda options: loop.train(run_options(options), started),
         options,
@@ -55,6 +58,12 @@ def validate(options: argparse.Namespace) -> None:
     precision = "float32" if options.precision in (None, "auto") else options.precision
     model = options.model or Recipe().model
     validation.validate(options.validate, options.data, model, options.device, precision, options.features)
+
+
+def show(options: argparse.Namespace) -> None:
+    from vfi.training import sheet  # here: training needs no picture libraries
+
+    sheet.show(run_options(options), options.show)
 
 
 def run_options(options: argparse.Namespace) -> loop.RunOptions:
@@ -103,6 +112,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="do not train: print the mean PSNR of these weights on --data (whole frames, float32); with --features "
         "also the distance of features, which is lower where details are sharper",
+    )
+    parser.add_argument(
+        "--show",
+        type=within(int, 1, 1000),
+        metavar="N",
+        help="do not train: write a picture of the first N samples, OUT/samples.png, with the motion in each (needs "
+        "OpenCV)",
     )
     parser.add_argument(
         "--resume",
@@ -248,12 +264,18 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.crop and options.crop % STRIDE:
         parser.error(f"--crop {options.crop} is not a multiple of {STRIDE}")
     if options.validate:
-        unfit = {"out", "held_out", "resume", "start", "cache", "compile", *RECIPE} - {"model", "precision", "features"}
+        unfit = {"out", "held_out", "show", "resume", "start", "cache", "compile", *RECIPE} - {
+            "model",
+            "precision",
+            "features",
+        }
         for name in sorted(unfit):
             if getattr(options, name) not in (None, False):
                 parser.error(f"--{name.replace('_', '-')} is for training, not for --validate")
     elif not options.out:
         parser.error("--out is missing: the folder to write to")
+    elif options.show and (options.resume or options.start or options.compile or options.held_out):
+        parser.error("--show does not train: leave out --resume, --start, --compile and --held-out")
     elif options.cache and options.cache.resolve() == options.out.resolve():
         parser.error("--cache is --out: name a folder for the frames alone")
     elif options.resume == "must" and options.start:

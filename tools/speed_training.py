@@ -11,6 +11,7 @@ import torch
 
 from tools.speed_cuda import milliseconds_with_launches
 from tools.speed_network import operator_seconds
+from tools.stopwatch import seconds
 from vfi.training.batches import Batches
 from vfi.training.clips import Footage
 from vfi.training.distributed import Processes
@@ -22,6 +23,7 @@ CPU_BATCH, CROP = 8, 128
 CUDA_BATCHES = (32, 80)
 CUDA_STEPS = 10  # between two looks at the clock
 SAMPLING = Sampling(synthetic=0.2)  # synthetic motion costs more
+DRAWN = 80  # samples in a step, for which is drawn at once
 HALFWAY = 0.5  # of the budget is spent, which sets the learning rate
 
 
@@ -34,6 +36,7 @@ def print_training(precision: str, runs: int) -> None:
             _print_on_cuda(batches, precision, runs)
         else:
             _print_on_cpu(batches, precision, runs)
+        _print_drawing(batches)
         del batches  # it has files of the cache open, which Windows would not remove
 
 
@@ -54,6 +57,12 @@ def _print_on_cpu(batches: Batches, precision: str, runs: int) -> None:
     print(f"\na step of {CPU_BATCH} crops of {CROP}x{CROP}, in {precision}: {CPU_BATCH / total:.1f} samples/s")
     for name, share in (("data", data), ("the op", op), ("network and optimizer", 1 - op - data)):
         print(f"{name:36} {share:6.1%}")
+
+
+def _print_drawing(batches: Batches) -> None:
+    """How long the numbers of a sample take that are drawn on the CPU, also in training on a GPU."""
+    spent = min(seconds(functools.partial(batches.draw, step, DRAWN)) for step in range(5))
+    print(f"drawing a sample {1e6 * spent / DRAWN:22.0f} microseconds")
 
 
 def _print_on_cuda(batches: Batches, precision: str, runs: int) -> None:

@@ -268,7 +268,8 @@ def test_light_changes_linearly(textured):
     """Of the mean brightness: the middle frame lies in the middle of the outer ones."""
     batches = Batches(textured, 32, sampling=Sampling(light=0.1))
     frames = torch.full((16, 3, 3, 8, 8), 100.0)
-    varied = batches.augmentation.vary(frames, np.random.default_rng(0), 16, np.arange(16)).mean(dim=(3, 4))
+    changes = batches.augmentation.draw_changes(np.random.default_rng(0), 16)
+    varied = batches.augmentation.vary(frames, changes).mean(dim=(3, 4))
     assert torch.allclose((varied[:, 0] + varied[:, 2]) / 2, varied[:, 1], atol=1e-2)
     assert 5 < varied.std() < 40
     assert (varied[:, 0] - varied[:, 2]).abs().max() > 1

@@ -1,11 +1,12 @@
 """Training the network from any folder of videos. The data go one way:
 
 clips.py          videos to scenes (frames in a cache), by the reader that run.py has
-batches.py        scenes to the crops of a step; feed.py cuts them ahead of time
+batches.py        scenes to the crops of a step: cutting.py cuts them, synthetic.py renders motion (also of stills.py),
+                  augment.py varies them, flow.py finds fast ones, sheet.py shows them; feed.py cuts ahead of time
 trainer.py        a step: the network, losses.py, the optimizer, the average of the weights
 checkpoints.py    the files of a run; log.py its log, provenance.py where weights come from
 loop.py           a run from the first check to the end of its budget: preparation.py decodes, budget.py counts minutes
                   or steps, reports.py measures; distributed.py joins several processes
 recipe.py         every number that decides what a run learns
-validation.py     measures weights on videos that they were not trained on
+validation.py     measures weights on videos that they were not trained on; reach.py on pictures that move as a whole
 """

@@ -1,5 +1,7 @@
 """Variations of samples: size, rotation, light, noise and compression."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,17 @@ CHANGING_LIGHT = 0.2  # of the variation of light: the change from one frame to 
 NOISE = 4.0  # grey levels: largest standard deviation
 COMPRESSION = 12.0  # grey levels: largest step to which the frequencies of a block are rounded
 BLOCK = 8  # pixels, of the blocks of compression
+
+
+class Changes(NamedTuple):
+    """What is drawn for samples besides their pixels: arrays whose first dimension is the sample."""
+
+    gains: Array  # (N, 3 frames, 3 channels)
+    gammas: Array  # (N,): a sample becomes sample ** gamma * gain
+    degraded: Array  # (N,): whether noise and compression are added
+    noise: Array  # (N,): standard deviation in grey levels
+    steps: Array  # (N,): grey levels to which frequencies are rounded
+    seeds: Array  # (N,): of the noise
 
 
 class Augmentation:
@@ -50,52 +63,44 @@ class Augmentation:
         moved = F.grid_sample(frames.flatten(1, 2), at, "bicubic", padding_mode="reflection", align_corners=False)
         return F.avg_pool2d(moved, SUPERSAMPLING).view(count, 3, 3, self._size, self._size).clamp_(0, 255)
 
-    def vary(self, frames: Tensor, rng: np.random.Generator, total: int, which: Array) -> Tensor:
-        """Changes the light, and adds noise and compression.
-
-        Args:
-            frames: (N, 3 frames, 3 channels, S, S), 0 to 255.
-            total: samples of the step, for all of which is drawn.
-            which: (N,), the numbers of the samples among these.
-        """
-        if self._sampling.light:
-            frames = self._light(frames, rng, total, which)
-        if self._sampling.degraded:
-            frames = self._degrade(frames, rng, total, which)
-        return frames
-
-    def _light(self, frames: Tensor, rng: np.random.Generator, total: int, which: Array) -> Tensor:
-        """frame ** gamma * gain, the gain different for each colour, and linear over the three frames."""
+    def draw_changes(self, rng: np.random.Generator, total: int) -> Changes:
+        """Draws the changes of `total` samples."""
         spread = self._sampling.light
         gain = rng.standard_normal((total, 1, 1)) + CHANNEL_LIGHT * rng.standard_normal((total, 1, 3))
-        change = CHANGING_LIGHT * rng.standard_normal((total, 1, 1)) * np.array([-1, 0, 1])[:, None]  # (N, 3, 1)
-        gains = np.exp(spread * gain) * (1 + spread * change)  # (N, 3 frames, 3 channels)
-        gammas = np.exp(spread * rng.standard_normal(total))
-        factor, exponent = (self._tensor(values[which]).float() for values in (gains, gammas))
-        bright = (frames / 255).clamp(min=1e-6) ** exponent.view(-1, 1, 1, 1, 1)
-        return (255 * bright * factor[..., None, None]).clamp_(0, 255)
-
-    def _degrade(self, frames: Tensor, rng: np.random.Generator, total: int, which: Array) -> Tensor:
-        """Compresses the two outer frames of some samples and adds noise to them; the truth stays as it is."""
-        chosen = rng.random(total) < self._sampling.degraded
-        noise, steps = NOISE * rng.random(total), COMPRESSION * rng.random(total)
-        seed = int(rng.integers(2**62))
-        affected = np.flatnonzero(chosen[which])
-        if not len(affected):
-            return frames
-        index = self._tensor(affected)
-        outer = frames[index][:, ::2]  # (n, 2, 3, S, S)
-        outer = _compress(outer, self._tensor(steps[which][affected]).float())
-        generators = (torch.Generator(self._device).manual_seed(seed + int(sample)) for sample in which[affected])
-        grain = torch.stack(
-            [torch.randn(outer.shape[1:], generator=generator, device=self._device) for generator in generators]
+        change = CHANGING_LIGHT * rng.standard_normal((total, 1, 1)) * np.array([-1, 0, 1])[:, None]
+        return Changes(
+            gains=np.exp(spread * gain) * (1 + spread * change),
+            gammas=np.exp(spread * rng.standard_normal(total)),
+            degraded=rng.random(total) < self._sampling.degraded,
+            noise=NOISE * rng.random(total),
+            steps=COMPRESSION * rng.random(total),
+            seeds=rng.integers(2**62, size=total),
         )
-        outer = outer + grain * self._tensor(noise[which][affected]).float().view(-1, 1, 1, 1, 1)
-        frames[index[:, None], torch.tensor([0, 2], device=self._device)] = outer.round().clamp(0, 255)
+
+    def vary(self, frames: Tensor, changes: Changes) -> Tensor:
+        """Changes the light, and adds noise and compression: (N, 3 frames, 3 channels, S, S), 0 to 255."""
+        if self._sampling.light:
+            factor, exponent = (self._tensor(values) for values in (changes.gains, changes.gammas))
+            bright = (frames / 255).clamp(min=1e-6) ** exponent.view(-1, 1, 1, 1, 1)
+            frames = (255 * bright * factor[..., None, None]).clamp_(0, 255)
+        if changes.degraded.any():
+            self._degrade(frames, changes)
         return frames
 
+    def _degrade(self, frames: Tensor, changes: Changes) -> None:
+        """Compresses the two outer frames of some samples and adds noise to them; the truth stays as it is."""
+        chosen = np.flatnonzero(changes.degraded)
+        index = torch.from_numpy(chosen).to(self._device)
+        outer = _compress(frames[index][:, ::2], self._tensor(changes.steps[chosen]))  # (n, 2, 3, S, S)
+        generators = (torch.Generator(self._device).manual_seed(seed) for seed in changes.seeds[chosen].tolist())
+        noise = torch.stack(
+            [torch.randn(outer.shape[1:], generator=generator, device=self._device) for generator in generators]
+        )
+        outer = outer + noise * self._tensor(changes.noise[chosen]).view(-1, 1, 1, 1, 1)
+        frames[index[:, None], torch.tensor([0, 2], device=self._device)] = outer.round().clamp(0, 255)
+
     def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, non_blocking=True)
+        return torch.from_numpy(array.astype(np.float32)).to(self._device, non_blocking=True)
 
 
 def _compress(frames: Tensor, steps: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ is NumPy's work and takes a moment; cutting, turning and blending are tensor ope
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from vfi.errors import ClipError
 from vfi.network import REACH
-from vfi.training.augment import Augmentation
+from vfi.training.augment import Augmentation, Changes
 from vfi.training.clips import CELL, Footage, Scene
 from vfi.training.cutting import Array, Pixels, choose, turned_cuts
 from vfi.training.flow import footage_motion
 from vfi.training.recipe import Sampling
 from vfi.training.stills import Stills
-from vfi.training.synthetic import SURROUNDINGS, SyntheticScenes
+from vfi.training.synthetic import SURROUNDINGS, Scenes, SyntheticScenes
 
 Samples = tuple[Tensor, Tensor, Tensor]  # one, truth, two
 
@@ -37,11 +38,24 @@ CANDIDATES = 4  # places in the frame, of which one is drawn by how much changes
 PAN_SHARE = 1 / 3  # of the samples have a virtual pan
 FAST, TOO_FAST = 24, 30  # pixels from one frame to the next, with `by_flow`: more is no likelier; more is out of reach
 FASTER = 0.9  # quantile of the cells of a frame that says how far things move in it
-RESAMPLED = 0.5  # share of the samples that are enlarged, reduced and turned, if any is
+RESAMPLED_SHARE = 0.5  # of the samples are enlarged, reduced and turned, if any is
 ROOM = 1.5  # sides of such a sample, times the side of a crop, that it is cut from
 
 
+PLAIN, RESAMPLED, SYNTHETIC = range(3)  # kinds of samples
+
 DEFAULT = Sampling()
+
+
+class Drawn(NamedTuple):
+    """What is drawn for a step: arrays whose first dimension is the sample."""
+
+    kinds: Array  # (N,)
+    cuts: Array  # (N, 8): of plain samples, see `turned_cuts`
+    sources: Array  # (N, 8): the same of larger squares, for resampled ones
+    turns: Array  # (N, 2, 2), of resampled ones
+    scenes: Scenes | None
+    changes: Changes
 
 
 class Batches:
@@ -116,36 +130,38 @@ class Batches:
 
         Returns:
             one, truth, two: float32, BGR, [0, 1]; one and two (N, 3, crop + 2 REACH, crop + 2 REACH), truth
-            (N, 3, crop, crop), the middle of it.
+            (N, 3, crop, crop), the middle of it. Crops of the videos come first, synthetic ones last.
         """
-        # A generator for each kind of choice: what an option adds changes nothing else.
-        rng, more = (np.random.default_rng(key) for key in ((self.seed, step), (self.seed, step, 1)))
-        mine = slice(begin, end)
-        cuts = self._draw_cuts(rng, total, self.size, self.chances)[mine]
-        made = rng.random(total)[mine] < self.sampling.synthetic
-        resampled = np.zeros_like(made)
-        parts, order = [], []
-        if self.augmentation.resamples and not self.plain:
-            resampled = (more.random(total)[mine] < RESAMPLED) & ~made
-            sources = self._draw_cuts(more, total, self.source, self.source_chances)[mine][resampled]
-            turns = self.augmentation.draw_turns(more, total, self.source)[mine][resampled]
-        plain = ~made & ~resampled
-        parts.append(self.pixels.cut(cuts[plain], self.size))  # (N, 3 frames, 3 channels, S, S)
-        order.append(np.flatnonzero(plain))
-        if resampled.any():
-            parts.append(self.augmentation.resample(self.pixels.cut(sources, self.source), turns))
-            order.append(np.flatnonzero(resampled))
-        if self.scenes:
-            scenes = self.scenes.draw(rng, more, total)
-            if made.any():
-                parts.append(self.scenes.render(type(scenes)(*(field[mine][made] for field in scenes))))
-                order.append(np.flatnonzero(made))
+        drawn = self.draw(step, total)
+        mine = np.arange(total)[begin:end]
+        plain, resampled, made = (mine[drawn.kinds[mine] == kind] for kind in (PLAIN, RESAMPLED, SYNTHETIC))
+        parts = [self.pixels.cut(drawn.cuts[plain], self.size)]  # (N, 3 frames, 3 channels, S, S) each
+        if len(resampled):
+            sources = self.pixels.cut(drawn.sources[resampled], self.source)
+            parts.append(self.augmentation.resample(sources, drawn.turns[resampled]))
+        if len(made):
+            assert self.scenes
+            assert drawn.scenes
+            parts.append(self.scenes.render(Scenes(*(field[made] for field in drawn.scenes))))
         frames = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if not self.plain:
-            frames = self.augmentation.vary(frames, more, total, np.arange(total)[mine][np.concatenate(order)])
+        order = np.concatenate([plain, resampled, made])
+        frames = self.augmentation.vary(frames, Changes(*(field[order] for field in drawn.changes)))
         frames = frames.mul_(1 / 255)
         inner = slice(REACH, REACH + self.crop)
         return frames[:, 0], frames[:, 1, :, inner, inner], frames[:, 2]
+
+    def draw(self, step: int, total: int) -> Drawn:
+        """Draws the `total` samples of a step, before any pixel is touched."""
+        # A second generator for what options add, which so changes nothing else.
+        rng, more = (np.random.default_rng(key) for key in ((self.seed, step), (self.seed, step, 1)))
+        cuts = self._draw_cuts(rng, total, self.size, self.chances)
+        made = rng.random(total) < self.sampling.synthetic
+        resampled = (more.random(total) < RESAMPLED_SHARE) & self.augmentation.resamples
+        kinds = np.where(made, SYNTHETIC, np.where(resampled, RESAMPLED, PLAIN))
+        sources = self._draw_cuts(more, total, self.source, self.source_chances) if resampled.any() else cuts
+        turns = self.augmentation.draw_turns(more, total, self.source)
+        scenes = self.scenes.draw(rng, more, total) if self.scenes else None
+        return Drawn(kinds, cuts, sources, turns, scenes, self.augmentation.draw_changes(more, total))
 
     def _draw_cuts(self, rng: np.random.Generator, total: int, size: int, chances: Array) -> Array:
         """Draws cuts of three frames, with this side, for each sample."""

@@ -23,7 +23,7 @@ class Flow:
     """
 
     def __init__(self) -> None:
-        cv2 = _opencv()
+        cv2 = opencv()
         self._to_grey = lambda frame: cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
@@ -34,7 +34,12 @@ class Flow:
 
 
 @cache
-def _opencv() -> Any:
+def opencv() -> Any:
+    """The module cv2, which only some options need.
+
+    Raises:
+        DataError: it is not installed.
+    """
     try:
         import cv2
     except ImportError as error:
