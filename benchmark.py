@@ -26,7 +26,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from vfi.benchmarks import BENCHMARKS, middlebury, report
 from vfi.benchmarks.measuring import find_triplets, measure_all, unavailable_metrics
-from vfi.benchmarks.methods import BASELINES, ENSEMBLE, Method, ensemble, unrounded
+from vfi.benchmarks.methods import BASELINES, Method, unrounded
 from vfi.benchmarks.results import Results, Settings
 from vfi.benchmarks.triplets import Triplet
 from vfi.command_line import (
@@ -40,6 +40,7 @@ from vfi.command_line import (
 )
 from vfi.errors import BenchmarkError, MetricError
 from vfi.files import check_file_target, write_text
+from vfi.interpolator import ENSEMBLE
 from vfi.metrics import METRICS
 from vfi.pictures import is_picture_name
 
@@ -62,11 +63,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=("sepconv", *BASELINES),
         help="what to measure: the network, the mean of the frames, FFmpeg's motion compensation (default: sepconv)",
-    )
-    parser.add_argument(
-        "--ensemble",
-        action="store_true",
-        help=f"the mean over flips of the frames and both their orders; takes {ENSEMBLE} times as long",
     )
     parser.add_argument(
         "--truncate", action="store_true", help="drop fractions instead of rounding, as the first public code does"
@@ -244,8 +240,7 @@ def make_network_method(options: argparse.Namespace) -> Method:
         "device": str(interpolator.device),
         "ensemble": options.ensemble,
     }
-    interpolate = unrounded(interpolator)
-    return Method(", ".join(parts), settings, ensemble(interpolate) if options.ensemble else interpolate)
+    return Method(", ".join(parts), settings, unrounded(interpolator))
 
 
 if __name__ == "__main__":

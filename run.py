@@ -233,6 +233,7 @@ def interpolate_video(options: argparse.Namespace) -> None:
     job = video.Job(options.video, options.out, video_options(options), say)
     interpolator = make_interpolator(options)  # takes seconds: first everything that can fail at once
     recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {interpolator.precision}"
+    recipe += ", ensemble" if options.ensemble else ""
     with tqdm(unit=" frames", leave=False, disable=not shows_progress(options)) as bar:
 
         def progress(done: int, expected: int) -> None:

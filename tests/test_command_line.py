@@ -36,6 +36,6 @@ def test_progress_is_shown_on_terminals_only(stream, quiet, shown, monkeypatch):
             time.sleep(0.06)  # the bar is drawn ten times a second
 
     monkeypatch.setattr(command_line, "Interpolator", download)
-    options = dict.fromkeys(("model", "weights", "device", "padding", "precision")) | {"quiet": quiet}
+    options = dict.fromkeys(("model", "weights", "device", "padding", "precision", "ensemble")) | {"quiet": quiet}
     command_line.make_interpolator(argparse.Namespace(**options))
     assert ("downloading" in sys.stderr.getvalue()) == shown

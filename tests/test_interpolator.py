@@ -128,6 +128,27 @@ def test_auto_precision_without_kernel_normalization(published_file):
         assert Interpolator(device="cpu").precision == expected
 
 
+def test_ensemble(published_file, pair):
+    """The result of an ensemble does not depend on flips of the frames, nor on which of the two is first."""
+    single, ensemble = (
+        Interpolator(weights=published_file, device="cpu", precision="float32", ensemble=several)
+        for several in (False, True)
+    )
+    one, two = pair
+    result = ensemble(one, two)
+    assert not torch.allclose(result, single(one, two), atol=1e-3)
+    for dimension in (2, 3):
+        flipped = ensemble(two.flip(dimension), one.flip(dimension)).flip(dimension)
+        assert torch.allclose(flipped, result, atol=1e-5)
+    expected = [
+        single(*(frame.flip(flip) for frame in order)).flip(flip)
+        for flip in ((), (2,), (3,), (2, 3))
+        for order in ((one, two), (two, one))
+    ]
+    assert torch.allclose(torch.stack(expected).mean(0), result, atol=1e-5)
+    assert torch.equal(ensemble(one, one), one)
+
+
 def test_several_interpolators_at_once(published_file, published, noise):
     one, two = (noise(20, 30, seed=seed) for seed in (1, 2))
     expected = published(one, two)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import vfi
 from vfi.errors import UserError, reason
-from vfi.interpolator import PRECISIONS, Interpolator
+from vfi.interpolator import ENSEMBLE, PRECISIONS, Interpolator
 from vfi.network import PADDINGS
 from vfi.weights import MODELS
 
@@ -29,7 +29,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_network_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Adds --model, --weights, --padding, --device, --precision and --quiet.
+    """Adds the options of an `Interpolator`, --quiet and --version.
 
     With `several`, --model, --padding and --precision take one or more values and give lists, or None.
     """
@@ -55,6 +55,11 @@ def add_network_options(parser: argparse.ArgumentParser, several: bool = False) 
         "of the convolutions; auto: 16 bits if the device computes in them natively and the weights allow it",
         PRECISIONS,
     )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help=f"the mean over flips of the frames, in both orders; takes {ENSEMBLE} times as long",
+    )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
     parser.add_argument("--version", action="version", version=f"%(prog)s {vfi.__version__}")
 
@@ -63,7 +68,13 @@ def make_interpolator(options: argparse.Namespace) -> Interpolator:
     """Makes the `Interpolator` that the options name; draws a progress bar while it downloads."""
     with download_progress(options) as progress:
         return Interpolator(
-            options.model, options.weights, options.device, options.padding, options.precision, progress
+            options.model,
+            options.weights,
+            options.device,
+            options.padding,
+            options.precision,
+            progress,
+            options.ensemble,
         )
 
 

@@ -27,6 +27,10 @@ _WHITE = {torch.uint8: 255, torch.uint16: 65535}
 _WHITE |= dict.fromkeys((torch.float16, torch.bfloat16, torch.float32, torch.float64), 1)
 
 
+FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # dimensions of (N, C, H, W)
+ENSEMBLE = 2 * len(FLIPS)  # calls of the network
+
+
 class Interpolator:
     """Interpolates between pictures: `Interpolator()(one, two)`.
 
@@ -39,6 +43,9 @@ class Interpolator:
             kernel normalization (the published ones). The kernels are applied in float32, but on a GPU in float16 where
             the convolutions are in 16 bits: too coarse for uint16 pictures that have to be exact. The README says how
             little of the picture this changes.
+
+        ensemble: the mean over the four flips of the frames, each in both orders (arXiv 2011.01280); it takes
+            ENSEMBLE times as long.
 
     Raises:
         WeightsError: see `load_network`.
@@ -54,11 +61,13 @@ class Interpolator:
         padding: str = "improved",
         precision: str = "auto",
         progress: Progress | None = None,
+        ensemble: bool = False,
     ) -> None:
         if padding not in PADDINGS:
             raise UsageError(f"padding {padding!r} is not known: choose one of {', '.join(PADDINGS)}")
         self.device = find_device(device)
         self.padding = padding
+        self.ensemble = ensemble
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         network = load_network(model, weights, progress)
@@ -113,6 +122,16 @@ class Interpolator:
         return _swap_red_and_blue(_unpremultiply(self._run(_premultiply(one), _premultiply(two))))
 
     def _run(self, one: Tensor, two: Tensor) -> Tensor:
+        if not self.ensemble:
+            return self._run_once(one, two)
+        total = torch.zeros_like(one)
+        for dimensions in FLIPS:
+            first, second = one.flip(dimensions), two.flip(dimensions)
+            for order in ((first, second), (second, first)):
+                total += self._run_once(*order).clamp(0, 1).flip(dimensions)
+        return total / ENSEMBLE
+
+    def _run_once(self, one: Tensor, two: Tensor) -> Tensor:
         out: Tensor = self.network(one, two, self.padding, BAND_PIXELS[self.device.type])
         return out
 

@@ -86,26 +86,6 @@ def test_minterpolate_needs_some_pixels(own, save, run):
     assert len(re.findall("own triplets, 2 of 3 scenes", out)) == 1  # for the average, too
 
 
-def test_ensemble(noise):
-    """The result of an ensemble does not depend on flips of the frames, nor on which of the two is first."""
-    generator = np.random.default_rng(0)
-    one, two = generator.integers(0, 256, (2, 5, 7, 3), np.uint8)
-    weights = generator.random((5, 7, 1)).astype(np.float32)
-    calls = []
-
-    def between(first, second):
-        calls.append((first, second))
-        return weights * first + (1 - weights) * second
-
-    ensemble = methods.ensemble(between)
-    result = ensemble(one, two)
-    assert len(calls) == methods.ENSEMBLE == 8
-    assert len({(first.tobytes(), second.tobytes()) for first, second in calls}) == 8
-    assert not np.allclose(result, between(one, two))
-    for flip in (np.s_[::-1], np.s_[:, ::-1]):
-        assert np.allclose(ensemble(two[flip], one[flip])[flip], result, atol=1e-3)
-
-
 def test_ensemble_is_measured(own, run):
     for name in ("b", "c"):
         shutil.rmtree(own / name)

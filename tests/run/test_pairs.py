@@ -250,10 +250,12 @@ def test_any_size(padding, height, width, interpolate):
 
 def test_options_reach_the_network(pair, interpolate):
     results = []
-    for options in ((), ("--model", "l1"), ("--padding", "paper"), ("--precision", "float32", "--device", "cpu")):
+    precise = ("--precision", "float32", "--device", "cpu")
+    for options in ((), ("--model", "l1"), ("--padding", "paper"), precise, ("--ensemble",)):
         interpolate(*pair, "out.png", *options)
         results.append(pixels_of("out.png").astype(int))
-    default, model, padding, precision = results
+    default, model, padding, precision, ensemble = results
     assert not np.array_equal(default, model)
     assert not np.array_equal(default, padding)
+    assert not np.array_equal(default, ensemble)
     assert np.abs(default - precision).max() <= 10  # 6 where auto is bfloat16, 0 where it is float32

@@ -4,7 +4,6 @@ Each method takes two frames, uint8 (H, W, 3), RGB, and returns the frame in the
 not rounded, of the same shape.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -89,23 +88,6 @@ def unrounded(interpolator: Interpolator) -> Interpolation:
 
 
 BASELINES: dict[str, Interpolation] = {"average": average, "minterpolate": minterpolate}
-
-ENSEMBLE = 8  # calls of a method for one picture
-
-
-def ensemble(interpolate: Interpolation) -> Interpolation:
-    """The mean of a method's results for the four flips of the frames, in both orders (arXiv 2011.01280)."""
-
-    def averaged(one: Frame, two: Frame) -> Result:
-        pictures = []
-        for rows, columns in itertools.product((1, -1), repeat=2):
-            flip = np.s_[::rows, ::columns]
-            for first, second in ((one, two), (two, one)):
-                pictures.append(interpolate(first[flip], second[flip])[flip])
-        mean: Result = np.mean(pictures, axis=0, dtype=np.float32)
-        return mean
-
-    return averaged
 
 
 def to_8_bits(picture: Result, truncate: bool = False) -> Frame:
