@@ -30,9 +30,9 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_terminals_only(stream, quiet, shown, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream())
 
-    def download(*arguments):
+    def download(*arguments, progress, ensemble):
         for megabytes in range(4):
-            arguments[-1](megabytes * 2**20, 2**22)
+            progress(megabytes * 2**20, 2**22)
             time.sleep(0.06)  # the bar is drawn ten times a second
 
     monkeypatch.setattr(command_line, "Interpolator", download)

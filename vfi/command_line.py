@@ -73,8 +73,8 @@ def make_interpolator(options: argparse.Namespace) -> Interpolator:
             options.device,
             options.padding,
             options.precision,
-            progress,
-            options.ensemble,
+            progress=progress,
+            ensemble=options.ensemble,
         )
 
 
