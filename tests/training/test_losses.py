@@ -74,6 +74,16 @@ def test_files_that_are_not_features(tmp_path):
             FeatureDistance(tmp_path / name)
 
 
+def test_the_hardest_samples_keep_a_least_weight():
+    truth, average = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    average[1] = 100 / 255
+    out = torch.full_like(truth, 1 / 255)
+    for least in (0, 0.3, 1):
+        loss, _, _ = weighted_l1(out, truth, average, 4, least)
+        hard = least + (1 - least) * 4 / 104
+        assert 255 * loss.item() == pytest.approx((1 + hard) / 2, rel=1e-4)
+
+
 def test_hard_samples_count_less():
     truth = torch.zeros(2, 3, 4, 4)
     average = torch.stack([torch.full((3, 4, 4), level / 255) for level in (0.0, 12.0)])

@@ -46,6 +46,7 @@ def test_bad_usage(words, message, capsys):
         (["--data", "nowhere"], "there is no folder nowhere"),
         (["--data", "empty"], "empty holds no video"),
         (["--held-out", "FILM"], "film.mp4 is in --data and in --held-out"),
+        (["--synthetic", "1", "--stills", "nowhere"], "--stills nowhere: there is no such folder"),
         (["--crop", "160"], "all frames are too small: --crop 160 needs 210 pixels"),
         (["--start", "published.pytorch"], "these weights were trained without normalization"),
         (["--start", "none.safetensors"], "none.safetensors: no such file or directory"),
@@ -82,6 +83,14 @@ def test_bad_data(film, published_file, tmp_path, monkeypatch, capfd, options, m
     assert "crops of" not in printed.out  # the line that describes the run
     assert [path.name for path in Path("out").rglob("*") if path.is_dir()] in ([], ["frames"])
     assert Path("out").exists() == ("decoding" in printed.out)  # decoded frames are kept
+
+
+def test_options_without_synthetic_crops(film, tmp_path, capsys):
+    """They would do nothing."""
+    assert train.main(command(film, tmp_path / "out", "--speed", 9, "--objects", 2)[1:]) == 2
+    expected = "error: --speed, --objects: this is for synthetic crops; give their share by --synthetic\n"
+    assert capsys.readouterr().err == expected
+    assert not (tmp_path / "out").exists()
 
 
 def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):

@@ -275,6 +275,22 @@ def test_light_changes_linearly(textured):
     assert (varied[:, 0] - varied[:, 2]).abs().max() > 1
 
 
+def test_samples_are_shown(film, tmp_path, capsys):
+    """Before the truth, the truth, after, and motion: two samples of 32 pixels side by side, and two below."""
+    words = ["--data", film, "--out", tmp_path / "out", "--crop", 32, "--synthetic", 0.5, "--speed", 9, "--show", 4]
+    assert train.main([str(word) for word in words]) == 0
+    path = tmp_path / "out" / "samples.png"
+    assert capsys.readouterr().out.splitlines()[-1] == str(path)
+    sheet = pictures.read(path).pixels
+    assert sheet.shape == (2 * 32 + 4, 2 * 4 * 32 + 4, 3)
+    footage = Footage([film], tmp_path / "out" / "frames")
+    _, truth, _ = Batches(footage, 32, 0, Sampling(synthetic=0.5, speed=9))(0, 4)
+    expected = (255 * truth[3].flip(0)).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(sheet[36:, 132 + 32 : 132 + 64], expected)
+    assert np.ptp(sheet[36:, 132 + 96 :]) > 10  # the motion
+    assert list(tmp_path.rglob("*.checkpoint")) == []
+
+
 def test_a_run_with_everything(film, stills, tmp_path, capsys):
     words = ["--steps", 2, "--synthetic", 0.3, "--speed", 20, "--objects", 2, "--stills", stills, "--by-flow"]
     words += ["--zoom", 1.3, "--rotation", 5, "--light", 0.1, "--degraded", 0.2, "--least-weight", 0.5, "--strides", 4]

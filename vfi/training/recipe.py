@@ -7,6 +7,8 @@ from typing import Any, Self
 from vfi.errors import counted
 from vfi.training.losses import LITE
 
+SYNTHETIC_ONLY = ("speed", "objects", "stills", "perspective", "acceleration", "blur")  # fields of Sampling
+
 
 @dataclass(frozen=True)
 class Sampling:
