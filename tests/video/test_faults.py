@@ -164,9 +164,15 @@ def test_a_change_of_size_behind_the_deinterlacer():
     refused("in.ts changes its size from 80x64 to 64x64 after 5 frames", "in.ts")
 
 
-def test_two_frames_with_the_same_time(make_more):
-    """The second of them is dropped, and the others keep their times."""
-    times = [0, 100, 240, 240, 700, 900, 1000, 1210, 1300, 1420, 1600]
+@pytest.mark.parametrize(
+    ("times", "moved"),
+    [
+        ([0, 100, 240, 240, 700, 900, 1000, 1210, 1300, 1420, 1600], 380),
+        ([0, 100, 240, 240, 330, 500, 600, 710, 900, 1020, 1200], None),
+    ],
+)
+def test_two_frames_with_the_same_time(times, moved, make_more):
+    """If there is a gap, the second is shown in it; otherwise it is left out, and a note says so."""
     moments = [*times[:3], 241, *times[4:]]
     source = make("whole.mkv", grey(range(50, 61)), codec="ffv1", times=moments, time_base=Fraction(1, 1000))
     with av.open(source) as old, av.open("in.mkv", "w") as new:
@@ -176,8 +182,11 @@ def test_two_frames_with_the_same_time(make_more):
                 packet.pts = packet.dts = 240 if packet.pts == 241 else packet.pts
                 packet.stream = stream
                 new.mux(packet)
-    film, _ = make_more("in.mkv")
-    assert film.times[::2] == pytest.approx([time / 1000 for time in sorted(set(times))], abs=1e-6)
+    film, notes = make_more("in.mkv")
+    lost = ["in.mkv: 1 frame with the time of the frame before could not be placed: left out"]
+    assert notes == ([] if moved else lost)
+    expected = sorted({*times, *([moved] if moved else [])})
+    assert film.times[::2] == pytest.approx([time / 1000 for time in expected], abs=1e-6)
 
 
 def test_a_variable_rate_with_a_complicated_average(make_more):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from vfi import cuts
-from vfi.errors import DataError, PictureError, UsageError, VideoError, reason
+from vfi.errors import DataError, PictureError, UsageError, VideoError, counted, reason
 from vfi.files import atomic_write, check_folder, locked, new_folder
 from vfi.video import timing
 from vfi.video.background import WriteBehind, prefetch
@@ -299,6 +299,9 @@ class Job:
             self.note(f"{source.path} has only one frame: there is nothing to interpolate")
         if source.lost:
             self.note(f"{source.path} is damaged: {source.lost} of {source.count} frames were lost")
+        if source.repeated:
+            what = counted(source.repeated, "frame")
+            self.note(f"{source.path}: {what} with the time of the frame before could not be placed: left out")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

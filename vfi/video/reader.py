@@ -4,7 +4,9 @@ Frames come upright, deinterlaced, at exact times, with the planes that the deco
 frames that can be decoded, and counts those that are lost.
 """
 
+import collections
 import contextlib
+import heapq
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +24,8 @@ from vfi.video.frame import Frame
 from vfi.video.timing import exact_rate, look_back, seconds
 
 DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
+GAP = 1.5  # steps between frames: a longer one has room for another frame
+MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
 USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
 
 
@@ -45,6 +49,7 @@ class VideoFile:
         light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures; empty if there are none.
         interlaced: whether a frame so far is interlaced.
         lost: how many frames could not be decoded so far.
+        repeated: how many frames so far were dropped, because they have no time of their own.
 
     Raises:
         VideoError: the file cannot be read, or has no frame that can be decoded.
@@ -58,6 +63,7 @@ class VideoFile:
         self.deinterlace = deinterlace
         self._size: tuple[int, int] | None = None  # width, height as stored; known from the first frame on
         self.interlaced = False
+        self.repeated = 0
         with self.open() as container:
             self._clock = _read_clock(self.path, container, self.stream_of(container))
         clock = self._clock
@@ -104,26 +110,28 @@ class VideoFile:
             yield from (packet for packet in container.demux(stream) if packet.size)
         yield None
 
-    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """PyAV's frames; frames that cannot be decoded are left out."""
-        graph, given = None, 0
+    def _decode_packets(self, container: Any, stream: Any) -> Iterator[Any]:
         for packet in self._packets(container, stream):
-            try:
-                frames = stream.decode(packet)
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                if self._size and (frame.width, frame.height) != self._size:
-                    raise VideoError(
-                        f"{self.path} changes its size from {'x'.join(map(str, self._size))} to {frame.width}x"
-                        f"{frame.height} after {given} frames: cut it there"
-                    )
-                given += 1
-                frame.time_base = frame.time_base or stream.time_base  # the last frames have none
-                self.interlaced |= frame.interlaced_frame
-                if frame.interlaced_frame and self.deinterlace and graph is None:
-                    graph = _deinterlacer(stream)
-                yield from self._through(graph, frame) if graph else [frame]
+            with contextlib.suppress(av.FFmpegError):
+                yield from stream.decode(packet)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """PyAV's frames as they are shown; frames that cannot be decoded are left out."""
+        graph = None
+        frames = self._decode_packets(container, stream)
+        if self._clock.in_decoding_order:
+            frames = _with_sorted_times(frames)
+        for given, frame in enumerate(frames):
+            if self._size and (frame.width, frame.height) != self._size:
+                raise VideoError(
+                    f"{self.path} changes its size from {'x'.join(map(str, self._size))} to {frame.width}x"
+                    f"{frame.height} after {given} frames: cut it there"
+                )
+            frame.time_base = frame.time_base or stream.time_base  # the last frames have none
+            self.interlaced |= frame.interlaced_frame
+            if frame.interlaced_frame and self.deinterlace and graph is None:
+                graph = _deinterlacer(stream)
+            yield from self._through(graph, frame) if graph else [frame]
         if graph:
             yield from self._through(graph, None)
 
@@ -161,12 +169,16 @@ class VideoFile:
     def _timed(self, container: Any, stream: Any, from_first: bool = False) -> Iterator[Frame]:
         frame: Frame | None = None
         given, fill = 0, from_first
+        before: int | None = None  # the time of the frame before, as the file has it
         for decoded in self._decoded(container, stream):
             planes = [self._form.upright(plane) for plane in planes_of(decoded, self._form.stored)]
             if self._clock.is_numbered or decoded.pts is None:
                 time = given * self.last
             else:
-                time = decoded.pts * decoded.time_base - self.origin
+                is_second = decoded.pts == before
+                before = decoded.pts
+                pts = self._clock.moved.get(before, before) if is_second else before
+                time = pts * decoded.time_base - self.origin
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
@@ -176,15 +188,43 @@ class VideoFile:
                     yield frame
                 fill, time = True, number / self.rate
                 if number < given and frame:
+                    self.repeated += 1
                     continue
                 given = number
             elif frame and time <= frame.time:
+                self.repeated += 1
                 continue
             frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
         if self.rate or from_first:
             self.lost += max(0, self.count - given)
+
+
+def _with_sorted_times(frames: Iterator[Any]) -> Iterator[Any]:
+    """The frames with their times in rising order.
+
+    A decoder returns frames in the order in which they are shown. AVI has no times but the numbers of its packets,
+    which are in the order of decoding, so that frames come with times that are permuted among neighbours.
+    """
+    waiting: collections.deque[Any] = collections.deque()
+    times: list[int] = []
+    latest = -1
+
+    def next_frame() -> Any:
+        frame = waiting.popleft()
+        frame.pts = heapq.heappop(times)
+        return frame
+
+    for frame in frames:
+        waiting.append(frame)
+        time = latest + 1 if frame.pts is None else frame.pts
+        latest = max(latest, time)
+        heapq.heappush(times, time)
+        if len(waiting) > MOST_REORDERED:
+            yield next_frame()
+    while waiting:
+        yield next_frame()
 
 
 # --- What a file says about its times, before anything is decoded ---
@@ -196,6 +236,8 @@ class _Clock:
 
     Attributes:
         is_numbered: whether frames have no usable times: then they are numbered.
+        in_decoding_order: whether times follow the order of decoding, not that in which frames are shown.
+        moved: for a time that two frames have, when the second is shown.
         lost: how many frames only seem to be lost (0 or less).
     """
 
@@ -207,6 +249,8 @@ class _Clock:
     start: Fraction
     time_base: Fraction
     is_numbered: bool
+    in_decoding_order: bool
+    moved: dict[int, int]
     lost: int
 
 
@@ -249,6 +293,7 @@ def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
     rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
     known = sorted({time for time in read.times if time is not None})
     unseen, lost = read.unseen, 0
+    moved: dict[int, int] = {}
     rate: Fraction | None
     # A raw stream has no times. If only a few times repeat, the second frame of such a time is not shown.
     is_numbered = None in read.times or len(known) < USEFUL * len(read.times)
@@ -261,6 +306,8 @@ def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
             known, unseen, lost = _times_of_avi(known)
             rate = rates[0]
         else:
+            moved = _space_repeated_times(read.times)
+            known = sorted({*known, *moved.values()})
             rate = _constant_rate(known, base, rates)
         origin = known[0] * base
         count = len(known)
@@ -276,7 +323,20 @@ def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
         time_base = base
         length = (known[-1] - known[0]) * base + last
     start = Fraction(container.start_time or 0, av.time_base)
-    return _Clock(rate, count, last, length, origin, start, time_base, is_numbered, lost)
+    in_decoding_order = container.format.name == "avi" and stream.codec_context.has_b_frames and not is_numbered
+    return _Clock(rate, count, last, length, origin, start, time_base, is_numbered, in_decoding_order, moved, lost)
+
+
+def _space_repeated_times(times: list[int | None]) -> dict[int, int]:
+    """New times for frames with the time of the frame before, if there is a gap behind them; see `_Clock.moved`."""
+    shown = sorted(time for time in times if time is not None)
+    steps = np.diff(shown)
+    usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 0
+    moved: dict[int, int] = {}
+    for time, step, following in zip(shown, steps, steps[1:], strict=False):
+        if not step and following >= GAP * usual > 0:
+            moved[time] = time + usual
+    return moved
 
 
 def _times_of_avi(times: list[int]) -> tuple[list[int], int, int]:

@@ -56,7 +56,7 @@ class PictureFiles:
     aspect = None
     tags = Tags(1, 1, 1, 2)  # BT.709: the best guess for pictures without a colour profile
     origin = start = Fraction(0)
-    lost = 0
+    lost = repeated = 0
 
     def __init__(self, path: str | Path, rate: Fraction) -> None:
         self.path = Path(path)
