@@ -36,6 +36,43 @@ def test_codecs(target, wishes, codec, pixel_format, make_more):
         assert np.abs(film.planes[2][0] / scale - frames[1][0]).mean() < 4
 
 
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize(("pixel_format", "bits"), [("yuv420p", 8), ("yuv420p10le", 10), ("yuv420p12le", 10)])
+def test_ten_bits_become_hevc(target, pixel_format, bits, make_more):
+    """Players that show 10 bits show them in HEVC; 8 bits stay in H.264, which every player shows."""
+    scale = 1 if pixel_format == "yuv420p" else 4 if pixel_format == "yuv420p10le" else 16
+    frames = [[plane * scale for plane in planes] for planes in moving(3)]
+    film, notes = make_more(make("in.mkv", frames, 24, "ffv1", pixel_format), target)
+    rounded = ["libx265 encodes 10 bits for each colour: the source's 12 bits were rounded"]
+    assert notes == (rounded if pixel_format == "yuv420p12le" else [])
+    assert film.streams == [("video", "h264" if bits == 8 else "hevc")]
+    assert film.format == ("yuv420p" if bits == 8 else "yuv420p10le")
+    if bits > 8 and target != "out.mkv":
+        with av.open(target) as container:
+            assert container.streams.video[0].codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "kept", "options"),
+    [
+        ("yuv444p", "yuv444p", {}),
+        ("yuv422p", "yuv422p", {}),
+        ("gbrp", "yuv444p", {}),
+        ("yuv420p", None, {}),
+        ("yuv444p", None, {"codec": "ffv1"}),
+        ("yuv444p", None, {"pixel_format": "yuv420p"}),
+    ],
+)
+def test_lost_samples_of_colour_are_noted(pixel_format, kept, options, make_more):
+    planes = av.VideoFormat(pixel_format, 64, 48).components
+    sizes = [(plane.height, plane.width) for plane in planes]
+    frames = [[np.full(size, 90 + 5 * number) for size in sizes] for number in range(3)]
+    codec = "libx265" if pixel_format == "gbrp" else "ffv1"
+    _, notes = make_more(make("in.mkv", frames, 24, codec, pixel_format), "out.mkv", **options)
+    lost = f"yuv420p has fewer samples of colour than the source's {pixel_format}"
+    assert notes == ([f"{lost}; --pixel-format {kept} keeps them, but fewer players show it"] if kept else [])
+
+
 def test_ffv1_is_lossless(make_more):
     frames = moving(4)
     film, _ = make_more(make("in.mkv", frames, codec="ffv1"), "out.mkv", codec="ffv1")

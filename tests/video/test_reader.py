@@ -101,7 +101,7 @@ def test_a_note_names_what_a_codec_cannot_keep(make_more):
     frames = [[plane * 16 for plane in planes] for planes in moving(3)]
     source = make("in.mkv", frames, 24, "ffv1", "yuv420p12le")
     film, notes = make_more(source)
-    assert notes == ["libx264 encodes 10 bits for each colour: the source's 12 bits were rounded"]
+    assert notes == ["libx265 encodes 10 bits for each colour: the source's 12 bits were rounded"]
     assert film.format == "yuv420p10le"
 
 

@@ -64,6 +64,7 @@ PRESETS = dict.fromkeys(
 )
 # For players everywhere: 4:2:0, whatever the source has. All other encoders keep what they can.
 DELIVERY = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "mjpeg", *NVENC)
+DELIVERED_BITS = 10  # for each colour, likewise
 UNTAGGED = ("mpeg4",)  # their files do not name the colours: they must be those that players assume
 LIMITED_ONLY = ("prores_ks", "prores", "prores_aw", "dnxhd", "utvideo", "huffyuv")
 
@@ -159,7 +160,7 @@ def choose(
         VideoError: the codec does not accept frames like these.
     """
     container = container_of(target)
-    codec = encoder.codec or container.video
+    codec = encoder.codec or _default_codec(container, source)
     formats = _formats(codec)
     codec = av.codec.Codec(codec, "w").name  # libx264 for h264, for example
     options = _options(codec, encoder)
@@ -174,6 +175,8 @@ def choose(
     pixel_format = pixel_format or _best_format(codec, formats, source.layout)
     tags, layout = _colours(codec, pixel_format, source)
     notes = _losses(codec, pixel_format, layout, source, rate)
+    if not encoder.pixel_format:
+        notes += _loss_of_chroma(pixel_format, formats, layout, source)
     if codec in HDR_PARAMETERS:
         options |= _hdr_options(codec, options, source.light)
     encoding = Encoding(
@@ -194,6 +197,11 @@ def choose(
             f"{encoded[0]}x{encoded[1]}, by repeating the last row or column"
         )
     return encoding, notes
+
+
+def _default_codec(container: Container, source: "Source") -> str:
+    """The container's codec; for more than 8 bits HEVC instead of H.264, whose 10 bits hardly any player shows."""
+    return "libx265" if container.video == "libx264" and source.layout.bits > 8 else container.video
 
 
 def _options(codec: str, encoder: EncoderOptions) -> dict[str, str]:
@@ -230,6 +238,17 @@ def _losses(codec: str, pixel_format: str, layout: Layout, source: "Source", rat
     return notes
 
 
+def _loss_of_chroma(pixel_format: str, formats: list[str], layout: Layout, source: "Source") -> list[str]:
+    """A note if a video has fewer samples of colour than its source; pictures become videos in the usual format."""
+    if isinstance(source.layout, Pixels) or _chroma_area(layout) <= _chroma_area(source.layout):
+        return []
+    note = f"{pixel_format} has fewer samples of colour than the source's {source.layout.format}"
+    best = _least_loss(formats, source.layout) if formats else pixel_format
+    if _chroma_area(layout_of(best)) <= _chroma_area(source.layout):
+        note += f"; --pixel-format {best} keeps them, but fewer players show it"
+    return [note]
+
+
 def container_of(target: Path) -> Container:
     """The kind of file that a target's extension stands for; raises UsageError for an unknown one."""
     container = CONTAINERS.get(target.suffix.lower())
@@ -256,11 +275,22 @@ def _formats(codec: str) -> list[str]:
 
 
 def _best_format(codec: str, formats: list[str], source: Layout | Pixels) -> str:
+    """The format for a codec: the one that loses least of a layout, of those that players show."""
+    if codec == "gif":
+        return "pal8"
+    if codec in DELIVERY:
+        usual = [name for name in formats if layout_of(name).format.startswith("yuv420p")]
+        formats = [name for name in usual if layout_of(name).bits <= DELIVERED_BITS] or usual or formats
+    return _least_loss(formats, source) if formats else getattr(source, "format", "rgb24")
+
+
+def _chroma_area(layout: Layout | Pixels) -> int:
+    """How many pixels share one sample of colour."""
+    return layout.chroma[0] * layout.chroma[1] if isinstance(layout, Layout) and layout.model == "yuv" else 1
+
+
+def _least_loss(formats: list[str], source: Layout | Pixels) -> str:
     """The format that loses least of a layout; among equals, the one that adds least."""
-
-    def area(layout: Layout | Pixels) -> int:
-        return layout.chroma[0] * layout.chroma[1] if isinstance(layout, Layout) and layout.model == "yuv" else 1
-
     model = source.model if isinstance(source, Layout) else "rgb" if source.colour else "grey"
 
     def losses(name: str) -> tuple[Any, ...]:
@@ -268,20 +298,16 @@ def _best_format(codec: str, formats: list[str], source: Layout | Pixels) -> str
         return (
             layout.model == "grey" != model,
             source.bits - layout.bits if source.bits > layout.bits else 0,
-            max(0, area(layout) - area(source)),
+            max(0, _chroma_area(layout) - _chroma_area(source)),
             source.alpha and not layout.alpha,
             layout.model != model,
             layout.bits - source.bits,
-            -area(layout),
+            -_chroma_area(layout),
             layout.alpha,
             layout.format != name,
         )
 
-    if codec == "gif":
-        return "pal8"
-    if codec in DELIVERY:
-        formats = [name for name in formats if layout_of(name).format.startswith("yuv420p")] or formats
-    return min(formats, key=losses) if formats else getattr(source, "format", "rgb24")
+    return min(formats, key=losses)
 
 
 def _colours(codec: str, pixel_format: str, source: "Source") -> tuple[Tags, Layout]:
