@@ -17,7 +17,7 @@ MOST_LINES = 500
 BOTTOM = ["vfi", "vfi.errors", "vfi.files"]
 NETWORK = [*BOTTOM, "sepconv", "vfi.network"]
 WEIGHTS = [*NETWORK, "vfi.download", "vfi.weights"]
-LIBRARY = [*WEIGHTS, "vfi.interpolator", "vfi.pictures", "vfi.metrics", "vfi.cuts"]
+LIBRARY = [*WEIGHTS, "vfi.interpolator", "vfi.picture_kinds", "vfi.pictures", "vfi.metrics", "vfi.cuts"]
 ROOMS = ["vfi.video", "vfi.benchmarks", "vfi.training", "vfi.moviepy_effect", "vfi.command_line"]
 ALLOWED = {
     "sepconv": ["vfi.kernels"],
@@ -28,7 +28,8 @@ ALLOWED = {
     "vfi.network": ["sepconv"],
     "vfi.weights": WEIGHTS,
     "vfi.interpolator": WEIGHTS,
-    "vfi.pictures": BOTTOM,
+    "vfi.picture_kinds": [],
+    "vfi.pictures": [*BOTTOM, "vfi.picture_kinds"],
     "vfi.metrics": BOTTOM,
     "vfi.cuts": BOTTOM,
     "vfi.command_line": LIBRARY,

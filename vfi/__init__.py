@@ -3,7 +3,7 @@
     network.py           THE NETWORK: one nn.Module and nothing else
     weights/             weights files to a Network; the bundled ones, with their model card
     interpolator.py      Interpolator: arrays or tensors in and out; device, precision, alpha
-    pictures.py          image files to arrays and back
+    pictures.py          image files to arrays and back; picture_kinds.py names those that cannot be read
     metrics.py           PSNR, SSIM, interpolation error, LPIPS
     cuts.py              where the scene changes; repeated frames
     errors.py            the errors that are shown to users

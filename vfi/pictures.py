@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from vfi.errors import PictureError, UsageError, reason
 from vfi.files import atomic_write, check_file_target
+from vfi.picture_kinds import describe_samples, why_unreadable
 
 # TIFF: two tags, and those of their values that matter here
 PHOTOMETRIC, COMPRESSION = 262, 259
@@ -100,7 +101,7 @@ def read(path: str | os.PathLike[str]) -> Picture:
                 raise
             return _read_with_pillow(path)  # its TIFF library also reads LZMA
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not a picture, is damaged, or is of a kind that is not supported") from error
+        raise PictureError(f"{path} {why_unreadable(path)}") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path} is too large: more than {_most_pixels()} pixels") from error
     except pyvips.Error as error:
@@ -206,14 +207,14 @@ def _read_with_vips(image: Any) -> Picture:
 def _read_with_pillow(path: Path) -> Picture:
     with Image.open(path) as image:
         if ";16" in str(image.tile):  # Pillow would read only 8 of them
+            if describe_samples(path):
+                raise PictureError(f"{path} {why_unreadable(path)}")
             raise PictureError(f"{path} is damaged, or holds 16 bits in a form that is not supported: save it as PNG")
         image.load()
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise PictureError(
-                f"{path} has pixels of 32 bits or signed pixels: save it with 8 or 16 bits for each colour"
-            )
+            raise PictureError(f"{path} {why_unreadable(path)}")
         if image.mode in ("CMYK", "LAB"):
             image, profile = _to_srgb(image, profile), None  # sRGB needs no profile
         grey = image.mode in ("1", "L", "LA", "La")

@@ -1,10 +1,13 @@
 """Fixtures: a smooth picture, and files that cannot be read."""
 
 import os
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import pyvips
+from helpers.clips import write_clip
 from helpers.images import random_pixels, save
 from PIL import Image
 
@@ -13,6 +16,16 @@ from PIL import Image
 def smooth():
     y, x = np.mgrid[:30, :40]
     return np.stack([80 + 3 * y, 90 + 2 * x, 180 - y - x], axis=2).astype(np.uint8)
+
+
+def encode_still(path, codec, pixels):
+    """Writes a picture by FFmpeg."""
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.height, encoder.width = pixels.shape[:2]
+    encoder.pix_fmt = "rgb24" if codec == "dpx" else "gbrpf32le"
+    encoder.time_base = Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=encoder.pix_fmt)
+    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
 
 
 @pytest.fixture
@@ -40,6 +53,17 @@ def broken(tmp_path):
     (tmp_path / "text.png").write_text("Two frames in, the frame halfway between them out.\n")
     Image.fromarray(np.zeros((30, 40), np.float32)).save(tmp_path / "float.tif")
     pyvips.Image.black(40, 30, bands=3).cast("float").tiffsave(str(tmp_path / "float3.tif"))
+    rgb = pyvips.Image.new_from_array(pixels)
+    for name, kind in (("double", "double"), ("uint32", "uint"), ("int16x3", "short")):
+        rgb.cast(kind).tiffsave(str(tmp_path / f"{name}.tif"))
+    rgb[0].cast("short").tiffsave(str(tmp_path / "int16.tif"))
+    for codec in ("exr", "hdr", "pfm", "dpx"):
+        encode_still(tmp_path / f"picture.{codec}", codec, pixels)
+    for name in ("png", "jpg"):
+        save(tmp_path / f"head.{name}", pixels)
+        os.truncate(tmp_path / f"head.{name}", 12)
+    write_clip(tmp_path / "clip.mp4", np.stack([pixels] * 2))
+    (tmp_path / "clip.mp4").rename(tmp_path / "video.png")
     inks = pyvips.Image.new_from_array(random_pixels(4, np.uint16)).copy(interpretation="cmyk")
     inks.tiffsave(str(tmp_path / "cmyk16.tif"))
     for compression in (None, "tiff_lzw", "jpeg"):

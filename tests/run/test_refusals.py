@@ -44,7 +44,7 @@ def broken(save, tmp_path):
         ("cut.png", "truncated"),
         ("cut.jpg", "truncated"),
         ("cut16.png", "cannot be read"),
-        ("cut16.tif", "is not a picture"),
+        ("cut16.tif", "is damaged: it begins like a TIFF file"),
         ("empty.png", "is empty"),
         ("folder.png", "is a folder"),
         ("text.png", "is not a picture"),
