@@ -57,7 +57,7 @@ class Augmentation:
         """Enlarges or reduces and turns samples: (N, 3, 3, source, source) to (N, 3, 3, S, S)."""
         count, source = len(frames), frames.shape[-1]
         fine = self._size * SUPERSAMPLING
-        steps = (torch.arange(fine, device=self._device) - (fine - 1) / 2) / SUPERSAMPLING
+        steps = (torch.arange(fine, device=self._device, dtype=torch.float32) - (fine - 1) / 2) / SUPERSAMPLING
         square = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
         at = torch.einsum("yxj,nij->nyxi", square, torch.from_numpy(turns).to(self._device)) * (2 / source)
         moved = F.grid_sample(frames.flatten(1, 2), at, "bicubic", padding_mode="reflection", align_corners=False)

@@ -83,7 +83,7 @@ class SyntheticScenes:
         self._pixels, self._table, self._chances = pixels, table, chances
         self._size, self._side = size, size + 2 * SURROUNDINGS  # of frames, and of the pictures that move
         self._sampling, self._stills = sampling, stills
-        steps = torch.arange(size, device=pixels.device) - (size - 1) / 2
+        steps = torch.arange(size, device=pixels.device, dtype=torch.float32) - (size - 1) / 2
         self._square = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)  # (S, S, 2): x and y
 
     # --- Drawing ---
@@ -229,7 +229,7 @@ class SyntheticScenes:
     def _object(self, scenes: Scenes, which: Array, number: int) -> Tensor:
         """(n, 4, side, side): premultiplied BGR and alpha of an object of the scenes `which`."""
         side = self._side
-        steps = torch.arange(side, device=self._pixels.device) - (side - 1) / 2
+        steps = torch.arange(side, device=self._pixels.device, dtype=torch.float32) - (side - 1) / 2
         radii = self._tensor(scenes.radii[which, number].astype(np.float32))[..., None, None]  # (n, 2, 1, 1)
         distance = torch.hypot(steps / radii[:, 0], steps[:, None] / radii[:, 1])  # 1 at the edge
         alpha = ((1 - distance) * radii.amin(dim=1) + 0.5).clamp(0, 1)[:, None]  # an edge of about a pixel
