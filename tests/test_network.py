@@ -101,6 +101,37 @@ def test_compiled_as_one_graph(published_file, pair):
         assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
+def test_exported_for_any_size():
+    """One program for all batches and all sizes that are multiples of 128; equal to the network, bit for bit."""
+    network = load_network("l1").eval()
+    height, width = (128 * torch.export.Dim(name, max=64) for name in ("rows", "columns"))
+    sizes = {0: torch.export.Dim("batch", max=16), 2: height, 3: width}
+    example = tuple(torch.rand(2, 2, 3, 256, 256).unbind())
+    program = torch.export.export(network, example, dynamic_shapes={"one": sizes, "two": sizes}).module()
+    for size in ((1, 128, 128), (3, 128, 256), (1, 384, 128)):
+        pair = torch.rand(2, size[0], 3, *size[1:]).unbind()
+        with torch.inference_mode():
+            assert torch.equal(program(*pair), network(*pair))
+
+
+def test_compiled_once_for_all_sizes():
+    """By the part of the compiler that traces; the code for a processor is PyTorch's matter."""
+    network = load_network("l1").eval()
+    programs = []
+
+    def keep(program, inputs):
+        programs.append(program)
+        return program.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(network, dynamic=True, fullgraph=True, backend=keep)
+    for size in ((1, 256, 384), (1, 384, 256)):
+        pair = torch.rand(2, size[0], 3, *size[1:]).unbind()
+        with torch.no_grad():
+            assert torch.equal(compiled(*pair), network(*pair))
+    assert len(programs) == 1
+
+
 def test_a_batch_gives_the_results_of_single_pairs(published_file, pair):
     net = load_network(weights=published_file)
     with torch.inference_mode():

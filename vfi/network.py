@@ -213,17 +213,20 @@ class Network(nn.Module):
 
         # No kernels are computed for pixels that were only padded: this undoes the padding.
         columns = slice(margin, margin + width)
-        rows = height if band_pixels is None else max(1, band_pixels // (batch * width))
-        bands = []
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
+        if band_pixels is None:
+            bands = [(0, height)]
+        else:
+            rows = max(1, band_pixels // (batch * width))
+            bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+        results = []
+        for top, bottom in bands:
             kernels = [
                 _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], op_dtype)
                 for head, features in zip(heads, inner, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
-            bands.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
-        return torch.cat(bands, dim=2)
+            results.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
+        return torch.cat(results, dim=2) if len(results) > 1 else results[0]
 
     def _run_heads(self, heads: Sequence[nn.Sequential], pair: Tensor) -> list[Tensor]:
         """Runs heads up to their upsampling: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
@@ -307,5 +310,5 @@ def _upsample_rows(features: Tensor, rows: Tensor) -> Tensor:
     lines = features.permute(0, 2, 3, 1)  # the order in memory under channels_last
     exact = torch.promote_types(features.dtype, torch.float32)
     lines = torch.lerp(lines[:, upper].to(exact), lines[:, lower].to(exact), share.to(exact)).to(features.dtype)
-    size = (len(rows), 2 * width)
+    size = (rows.shape[0], 2 * width)  # unlike len, it may be symbolic
     return F.interpolate(lines.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
