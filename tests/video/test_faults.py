@@ -65,7 +65,7 @@ def test_targets_that_cannot_be_written():
         ("the extension .txt is not known: use one of mp4, m4v, mov", {"target": "out.txt"}),
         ("more/%02d.txt: .txt is not an extension of pictures: use one of png, jpg", {"target": "more/%02d.txt"}),
         ("%02d-%02d.png has more than one place for a number", {"target": "%02d-%02d.png"}),
-        ("libvpx-vp9 does not know the pixel format yuva420p", {"target": "out.webm", "pixel_format": "yuva420p"}),
+        ("libvpx-vp9 does not know the pixel format yuva420p", {"codec": "libvpx-vp9", "pixel_format": "yuva420p"}),
         ("more is for pictures, which have no codec", {"target": "more", "codec": "libx264"}),
         ("encoder libfoo is not in this build of FFmpeg", {"codec": "libfoo"}),
         ("encoder aac is not for video", {"codec": "aac"}),

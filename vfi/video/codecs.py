@@ -65,6 +65,9 @@ PRESETS = dict.fromkeys(
 # For players everywhere: 4:2:0, whatever the source has. All other encoders keep what they can.
 DELIVERY = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "mjpeg", *NVENC)
 DELIVERED_BITS = 10  # for each colour, likewise
+VPX = ("libvpx", "libvpx-vp9")  # their transparency is a second video, beside the packets of the first
+VPX_ALPHA = ("yuva420p",)
+ALPHA_BESIDE = ("webm", "matroska")  # containers that hold it there
 UNTAGGED = ("mpeg4",)  # their files do not name the colours: they must be those that players assume
 LIMITED_ONLY = ("prores_ks", "prores", "prores_aw", "dnxhd", "utvideo", "huffyuv")
 
@@ -162,6 +165,9 @@ def choose(
     container = container_of(target)
     codec = encoder.codec or _default_codec(container, source)
     formats = _formats(codec)
+    if codec in VPX:
+        held = VPX_ALPHA if container.name in ALPHA_BESIDE else ()
+        formats = [name for name in formats if name in held or not layout_of(name).alpha]
     codec = av.codec.Codec(codec, "w").name  # libx264 for h264, for example
     options = _options(codec, encoder)
     pixel_format = encoder.pixel_format
@@ -177,6 +183,8 @@ def choose(
     notes = _losses(codec, pixel_format, layout, source, rate)
     if not encoder.pixel_format:
         notes += _loss_of_chroma(pixel_format, formats, layout, source)
+    if layout.alpha and codec in VPX:
+        options["auto-alt-ref"] = "0"  # libvpx refuses to combine both
     if codec in HDR_PARAMETERS:
         options |= _hdr_options(codec, options, source.light)
     encoding = Encoding(
@@ -230,7 +238,7 @@ def _losses(codec: str, pixel_format: str, layout: Layout, source: "Source", rat
         )
     if source.layout.alpha and not layout.alpha and codec != "gif":
         notes.append(
-            f"{pixel_format} holds no transparency: the video was blended with white (codecs that hold it: ffv1 in "
+            f"{pixel_format} holds no transparency: the video was blended with white (webm holds it; so do ffv1 in "
             "mkv, prores_ks and qtrle in mov)"
         )
     if codec == "gif" and rate > 50:
@@ -244,7 +252,8 @@ def _loss_of_chroma(pixel_format: str, formats: list[str], layout: Layout, sourc
         return []
     note = f"{pixel_format} has fewer samples of colour than the source's {source.layout.format}"
     best = _least_loss(formats, source.layout) if formats else pixel_format
-    if _chroma_area(layout_of(best)) <= _chroma_area(source.layout):
+    kept = layout_of(best)
+    if _chroma_area(kept) <= _chroma_area(source.layout) and kept.alpha >= layout.alpha:
         note += f"; --pixel-format {best} keeps them, but fewer players show it"
     return [note]
 
@@ -269,8 +278,6 @@ def _formats(codec: str) -> list[str]:
     if described.type != "video":
         raise UsageError(f"encoder {codec} is not for video")
     kinds = [kind.name for kind in described.video_formats or [] if kind.components]
-    if described.name.startswith("libvpx"):
-        kinds = [name for name in kinds if "yuva" not in name]  # parts have no place for it
     return list(dict.fromkeys(kind.replace("yuvj", "yuv") for kind in kinds))
 
 
@@ -280,6 +287,8 @@ def _best_format(codec: str, formats: list[str], source: Layout | Pixels) -> str
         return "pal8"
     if codec in DELIVERY:
         usual = [name for name in formats if layout_of(name).format.startswith("yuv420p")]
+        if source.alpha:
+            usual = [name for name in formats if name.startswith("yuva420p")] or usual
         formats = [name for name in usual if layout_of(name).bits <= DELIVERED_BITS] or usual or formats
     return _least_loss(formats, source) if formats else getattr(source, "format", "rgb24")
 

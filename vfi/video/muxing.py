@@ -18,7 +18,7 @@ import av
 
 from vfi.errors import UsageError, VideoError, reason
 from vfi.files import atomic_write
-from vfi.video.codecs import Container, Encoding
+from vfi.video.codecs import VPX, Container, Encoding
 from vfi.video.reader import VideoFile, is_cover
 from vfi.video.source import Source
 from vfi.video.writer import Parts
@@ -176,6 +176,8 @@ def _video_stream(out: Any, encoding: Encoding, shown: Fraction) -> Any:
     except ValueError as error:
         raise UsageError(f"{encoding.container.name} does not accept {encoding.codec}") from error
     encoding.configure(video.codec_context)
+    if encoding.layout.alpha and encoding.codec in VPX:
+        video.metadata["alpha_mode"] = "1"
     if encoding.container.name in ("mp4", "mov") and video.codec_context.name in HEVC:
         video.codec_context.codec_tag = "hvc1"  # the only tag that Apple's players accept
     video.time_base = encoding.time_base

@@ -26,6 +26,7 @@ from vfi.video.timing import exact_rate, look_back, seconds
 DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
 GAP = 1.5  # steps between frames: a longer one has room for another frame
 MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders, by the name of FFmpeg's own
 USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
 
 
@@ -111,9 +112,10 @@ class VideoFile:
         yield None
 
     def _decode_packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        decoder = _decoder_of(stream)
         for packet in self._packets(container, stream):
             with contextlib.suppress(av.FFmpegError):
-                yield from stream.decode(packet)
+                yield from decoder.decode(packet)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """PyAV's frames as they are shown; frames that cannot be decoded are left out."""
@@ -429,6 +431,20 @@ def _read_form(first: Any, stream: Any) -> _Form:
     if stored.chroma == (4, 1):  # FFmpeg has no name for this subsampling turned on its side
         stored = layout_of("yuv444p", tags, size)
     return _Form(size[::-1], tags, stored, turned(stored), 1 / aspect if aspect else None, light, matrix)
+
+
+def _decoder_of(stream: Any) -> Any:
+    """The decoder of a stream: FFmpeg's own, but for VP8 and VP9 with transparency, which only libvpx decodes."""
+    names = {name.lower(): value for name, value in stream.metadata.items()}
+    other = WITH_ALPHA.get(stream.codec_context.name) if names.get("alpha_mode") == "1" else None
+    if other is None:
+        return stream.codec_context
+    try:
+        decoder: Any = av.CodecContext.create(other, "r")
+    except (av.FFmpegError, ValueError):  # this build of FFmpeg lacks it
+        return stream.codec_context
+    decoder.thread_type = "AUTO"
+    return decoder
 
 
 def is_cover(stream: Any) -> bool:

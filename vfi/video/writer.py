@@ -5,14 +5,17 @@ the target. A part that exists is whole. So a run that was interrupted, however 
 and produces the same packets as one that was not. muxing.py joins them into the target.
 """
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.packet import PacketSideData
 from numpy.typing import NDArray
 
 from vfi.errors import VideoError, reason
@@ -20,7 +23,18 @@ from vfi.files import atomic_write
 from vfi.video.codecs import PART_FRAMES, Encoding
 from vfi.video.colour import frame_of
 
-_HEADER = struct.Struct("<q?I")  # of a packet in a part: time stamp, whether it is a key frame, bytes that follow
+# Of a packet in a part: time stamp, whether it is a key frame, how many bytes follow, and how many of its side data.
+_HEADER = struct.Struct("<q?II")
+_BESIDE = "matroska_block_additional"  # side data: where WebM has the transparency of a VP9 frame
+
+
+class _Packet(NamedTuple):
+    """A packet in a part; `beside` is its side data."""
+
+    time: int
+    is_key: bool
+    data: bytes
+    beside: bytes
 
 
 class Parts:
@@ -40,7 +54,7 @@ class Parts:
         self._has_rest = False
         self._context: Any = None  # the encoder of the current part
         self._palette: Any = None  # the filter of the current part, for GIF
-        self._packets: list[tuple[int, bool, bytes]] = []
+        self._packets: list[_Packet] = []
         self._given = 0  # frames of the current part
 
     @property
@@ -81,7 +95,9 @@ class Parts:
             packets = self._context.encode(frame)
         except av.FFmpegError as error:  # some encoders find out only now
             raise VideoError(f"{self.encoding.codec} cannot encode the frames: {reason(error)}") from error
-        self._packets += [(packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets]
+        for packet in packets:
+            beside = bytes(packet.get_sidedata(_BESIDE)) if packet.has_sidedata(_BESIDE) else b""
+            self._packets.append(_Packet(packet.pts, packet.is_keyframe, bytes(packet), beside))
 
     def close(self) -> None:
         """Saves the last frames, which make no whole part; `done` does not count them."""
@@ -92,9 +108,9 @@ class Parts:
     def _save(self, kind: str) -> None:
         self._encode(None)
         with atomic_write(self._path(self._whole, kind)) as beside, open(beside, "wb") as file:
-            for time, is_key, data in self._packets:
-                file.write(_HEADER.pack(time, is_key, len(data)))
-                file.write(data)
+            for packet in self._packets:
+                file.write(_HEADER.pack(packet.time, packet.is_key, len(packet.data), len(packet.beside)))
+                file.write(packet.data + packet.beside)
             file.flush()
             os.fsync(file.fileno())
         self._context, self._packets, self._given = None, [], 0
@@ -107,7 +123,7 @@ class Parts:
         """
         files = [self._path(number) for number in range(self._whole)]
         files += [self._path(self._whole, "rest")] * self._has_rest
-        times = np.concatenate([[time for time, _, _ in _read_part(file, False)] for file in files])
+        times = np.concatenate([[packet.time for packet in _read_part(file, False)] for file in files])
         order = np.argsort(times, kind="stable")  # all in memory: eight bytes for each frame
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
@@ -119,24 +135,39 @@ class Parts:
         ends = np.append(shown[1:], max(end, int(shown[-1]) + 1))[rank]
         number = 0
         for file in files:
-            for time, is_key, data in _read_part(file):
-                packet = av.Packet(data)
-                packet.pts, packet.dts, packet.duration = time, int(decoded[number]), int(ends[number]) - time
-                packet.time_base, packet.is_keyframe = self.encoding.time_base, is_key
+            for kept in _read_part(file):
+                packet = av.Packet(kept.data)
+                packet.pts, packet.dts, packet.duration = kept.time, int(decoded[number]), int(ends[number]) - kept.time
+                packet.time_base, packet.is_keyframe = self.encoding.time_base, kept.is_key
+                if kept.beside:
+                    packet.set_sidedata(_side_data(kept.beside))
                 yield packet
                 number += 1
 
 
-def _read_part(path: Path, with_data: bool = True) -> Iterator[tuple[int, bool, bytes]]:
-    """Yields (time stamp, whether it is a key frame, bytes) of each packet; no bytes without `with_data`."""
+def _read_part(path: Path, with_data: bool = True) -> Iterator[_Packet]:
+    """Yields each packet; without its bytes if not `with_data`."""
     with open(path, "rb") as file:
         while header := file.read(_HEADER.size):
-            time, is_key, size = _HEADER.unpack(header)
+            time, is_key, size, size_beside = _HEADER.unpack(header)
             if with_data:
-                yield time, is_key, file.read(size)
+                yield _Packet(time, is_key, file.read(size), file.read(size_beside))
             else:
-                file.seek(size, os.SEEK_CUR)
-                yield time, is_key, b""
+                file.seek(size + size_beside, os.SEEK_CUR)
+                yield _Packet(time, is_key, b"", b"")
+
+
+def _side_data(content: bytes) -> PacketSideData:
+    data = PacketSideData(_number_of_side_data(), len(content))  # type: ignore[call-arg]  # stubs lack it
+    data.update(content)
+    return data
+
+
+@cache
+def _number_of_side_data() -> int:
+    """FFmpeg's number of `_BESIDE`, which PyAV takes, but does not name."""
+    kinds = (PacketSideData(number, 0).data_type for number in itertools.count())  # type: ignore[call-arg]
+    return next(number for number, kind in enumerate(kinds) if kind == _BESIDE)
 
 
 def _palette_graph(encoding: Encoding) -> Any:
