@@ -1,13 +1,14 @@
-"""What a new video is made of: a video file, or numbered pictures; both give frames in the same way."""
+"""What a new video is made of: a video file, numbered pictures, or an animated picture; all give frames in one way."""
 
 from fractions import Fraction
 from pathlib import Path
 
 from vfi.errors import UsageError
+from vfi.video.animation import AnimatedPicture, is_animated_webp
 from vfi.video.reader import DEFAULT_RATE, VideoFile
 from vfi.video.sequence import PictureFiles, is_pattern
 
-Source = VideoFile | PictureFiles
+Source = VideoFile | PictureFiles | AnimatedPicture
 
 
 def open_source(path: str | Path, input_rate: Fraction | None = None, deinterlace: bool = True) -> Source:
@@ -26,4 +27,6 @@ def open_source(path: str | Path, input_rate: Fraction | None = None, deinterlac
         return PictureFiles(path, input_rate or DEFAULT_RATE)
     if input_rate:
         raise UsageError(f"{path} is a file, which has a rate of its own: an input rate is for pictures")
+    if is_animated_webp(path):
+        return AnimatedPicture(path)
     return VideoFile(path, deinterlace)
