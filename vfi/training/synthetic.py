@@ -191,25 +191,28 @@ class SyntheticScenes:
         The middle frame is resampled like the others, not at the pixels of its layers: otherwise the network would
         learn to sharpen.
         """
-        layers = self._layers(scenes)
-        present = [np.flatnonzero(scenes.exists[:, number]) for number in range(scenes.exists.shape[1])]
-        objects = [self._object(scenes, which, number) for number, which in enumerate(present)]
-        frames = [self._frame(scenes, layers, present, objects, moment) for moment in (-1.0, 0.0, 1.0)]
-        result = torch.stack(frames, dim=1)
-        for sample in np.flatnonzero(scenes.shutter).tolist():
-            result[sample] = self._blurred(scenes, sample)
-        return result
+        frames = self._exposed(scenes, np.zeros(1))
+        blurred = np.flatnonzero(scenes.shutter)
+        if len(blurred):
+            some = Scenes(*(field[blurred] for field in scenes))
+            frames[self._tensor(blurred)] = self._exposed(some, np.linspace(-0.5, 0.5, EXPOSURES))
+        return frames
 
-    def _blurred(self, scenes: Scenes, sample: int) -> Tensor:
-        """The three frames of one scene (3, 3, S, S), each the mean over the time that the shutter is open."""
-        one = Scenes(*(field[sample : sample + 1].repeat(EXPOSURES, axis=0) for field in scenes))
-        layers = self._layers(one)
-        present = [np.flatnonzero(one.exists[:, number]) for number in range(one.exists.shape[1])]
-        objects = [self._object(one, which, number) for number, which in enumerate(present)]
-        open_ = np.linspace(-0.5, 0.5, EXPOSURES) * scenes.shutter[sample]
-        return torch.stack(
-            [self._frame(one, layers, present, objects, moment + open_).mean(0) for moment in (-1.0, 0.0, 1.0)]
-        )
+    def _exposed(self, scenes: Scenes, parts: Array) -> Tensor:
+        """The three frames, each the mean over moments; `parts` says at which parts of the shutter's time they are."""
+        count = len(parts)
+        offsets = (scenes.shutter[:, None] * parts).ravel()
+        layers = self._layers(scenes)
+        present = [np.flatnonzero(exists) for exists in scenes.exists.T]
+        objects = [self._object(scenes, which, number) for number, which in enumerate(present)]
+        if count > 1:
+            layers, *objects = (pictures.repeat_interleave(count, dim=0) for pictures in (layers, *objects))
+            scenes = Scenes(*(field.repeat(count, axis=0) for field in scenes))
+            present = [np.flatnonzero(exists) for exists in scenes.exists.T]
+        frames = [self._frame(scenes, layers, present, objects, moment + offsets) for moment in (-1.0, 0.0, 1.0)]
+        if count > 1:
+            frames = [frame.unflatten(0, (-1, count)).mean(dim=1) for frame in frames]
+        return torch.stack(frames, dim=1)
 
     def _layers(self, scenes: Scenes) -> Tensor:
         """(N, LAYERS, 4, side, side): BGR and mask of the layers, from the back."""
@@ -245,10 +248,10 @@ class SyntheticScenes:
         return pictures
 
     def _frame(
-        self, scenes: Scenes, layers: Tensor, present: list[Array], objects: list[Tensor], moment: float | Array
+        self, scenes: Scenes, layers: Tensor, present: list[Array], objects: list[Tensor], moments: Array
     ) -> Tensor:
-        """The scenes at a moment, or each at its own: (N, 3, S, S)."""
-        at = self._where(scenes.layers.reshape(-1, scenes.layers.shape[-1]), _repeated(moment, LAYERS))
+        """The scenes, each at its own moment: (N, 3, S, S)."""
+        at = self._where(scenes.layers.reshape(-1, scenes.layers.shape[-1]), moments.repeat(LAYERS))
         moved = F.grid_sample(layers.flatten(0, 1), at, "bicubic", padding_mode="reflection", align_corners=False)
         colours, masks = moved.unflatten(0, layers.shape[:2]).split([3, 1], dim=2)
         frame = colours[:, 0]
@@ -256,18 +259,16 @@ class SyntheticScenes:
             frame = torch.lerp(frame, colours[:, layer], masks[:, layer].clamp(0, 1))
         for number, (which, pictures) in enumerate(zip(present, objects, strict=True)):
             if len(which):
-                own = moment[which] if isinstance(moment, np.ndarray) else moment
-                at = self._where(scenes.objects[which, number], own)
+                at = self._where(scenes.objects[which, number], moments[which])
                 moved = F.grid_sample(pictures, at, "bicubic", padding_mode="zeros", align_corners=False)
                 below = self._tensor(which)
                 frame[below] = frame[below] * (1 - moved[:, 3:].clamp(0, 1)) + moved[:, :3]
         return frame.clamp(0, 255)
 
-    def _where(self, packed: Array, moment: float | Array) -> Tensor:
+    def _where(self, packed: Array, moments: Array) -> Tensor:
         """Where the pixels of frames lie in pictures, as `grid_sample` takes it: (n, S, S, 2)."""
         base, warp, way, offset, tilt, bend = self._tensor(packed).split([4, 4, 2, 2, 2, 2], dim=1)
-        time = torch.as_tensor(moment, dtype=torch.float32, device=base.device)
-        time = time.expand(len(packed))[:, None]
+        time = self._tensor(moments.astype(np.float32))[:, None]
         matrix = (base + time * warp).view(-1, 2, 2)
         shift = time * way + offset + time.abs() * bend
         square = self._square
@@ -290,10 +291,6 @@ def _packed(motion: Motion) -> Array:
 
 def _applied(matrix: Array, vector: Array) -> Array:
     return np.einsum("...ij,...j->...i", matrix, vector)
-
-
-def _repeated(moment: float | Array, times: int) -> float | Array:
-    return moment.repeat(times) if isinstance(moment, np.ndarray) else moment
 
 
 def _shutter(more: np.random.Generator, blurred: Array) -> Array:
