@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from vfi import cuts
+from vfi.command_line import exit_status
+from vfi.errors import DataError, reason
 from vfi.video.reader import VideoFile
 
 CUTS = 100
@@ -40,10 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pack", default="real-1")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--leave-out", nargs="*", default=[], help="clips that have cuts of their own")
-    options = parser.parse_args(argv)
-    with open(options.clips / "MANIFEST.tsv") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["pack"] == options.pack]
+    return exit_status(_measure, parser.parse_args(argv))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    manifest = options.clips / "MANIFEST.tsv"
+    try:
+        with open(manifest, newline="") as file:
+            rows = [row for row in csv.DictReader(file, delimiter="\t") if row["pack"] == options.pack]
+    except (OSError, LookupError) as error:
+        raise DataError(f"{manifest} is not such a table: {reason(error)}") from error
     rows = [row for row in rows if row["clip"] not in options.leave_out]
+    if len(rows) < 2:
+        raise DataError(f"{manifest} has fewer than two clips of the pack {options.pack}")
     generator = random.Random(options.seed)
 
     @functools.lru_cache(maxsize=1)  # the frames of one clip at a time are enough memory
@@ -55,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     found, wrong = np.mean(at_cuts > cuts.THRESHOLD), np.mean(elsewhere > cuts.THRESHOLD)
     print(f"{options.pack}, seed {options.seed}, threshold {cuts.THRESHOLD}")
     print(f"found {found:.1%} of {len(at_cuts)} cuts; took {wrong:.2%} of {len(elsewhere)} other neighbours for cuts")
-    return 0
 
 
 def scores_at_cuts(rows: Sequence[Row], luma: Clip, generator: random.Random) -> list[float]:

@@ -20,10 +20,10 @@ from vfi.training.checkpoints import read_checkpoint, write_checkpoint, write_we
 from vfi.training.distributed import Processes
 from vfi.training.feed import Feed
 from vfi.training.log import Log
-from vfi.training.preparation import check_folders, decode, name_skipped, own_device, place_for_frames
+from vfi.training.preparation import check_folders, check_sampling, decode, name_skipped, own_device, place_for_frames
 from vfi.training.provenance import Provenance
 from vfi.training.reach import held_out_pictures
-from vfi.training.recipe import SYNTHETIC_ONLY, Recipe
+from vfi.training.recipe import Recipe
 from vfi.training.reports import Reports
 from vfi.training.stills import find_stills
 from vfi.training.trainer import REACHED, Trainer, start_network, training_precision
@@ -121,19 +121,15 @@ class Run:
         first = Recipe().changed(options.changes)
         if first.model != "lf" and options.changes.keys() & {"features", "colour"}:
             raise UsageError("--features and --colour are for lf: add --model lf, or leave them out")
-        unused = [f"--{name.replace('_', '-')}" for name in SYNTHETIC_ONLY if name in options.changes]
         path = options.out / f"trained-{first.model}"
         self.weights = path.with_name(f"{path.name}.safetensors")
         self.checkpoint = path.with_name(f"{path.name}.checkpoint")
         saved = self._read_saved()
         before = Recipe(**saved["recipe"]) if saved else Recipe()
         recipe = before.changed(options.changes)
-        if unused and not recipe.synthetic:
-            raise UsageError(f"{', '.join(unused)}: this is for synthetic crops; give their share by --synthetic")
+        check_sampling(recipe, options.changes)
         device = own_device(options.device, processes)
         check_folders(options.data, options.held_out)
-        if recipe.stills:
-            find_stills(recipe.stills)  # fails now if there are none, not after decoding
 
         start = options.start or ("averaging" if recipe.model == "l1" else "bundled")
         network = start_network("averaging" if saved else start, recipe.seed)

@@ -1,7 +1,7 @@
 """What a run needs before it begins: a device, and the frames of its videos, decoded."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,8 @@ from vfi.errors import ClipError, DataError, UsageError, counted, reason
 from vfi.interpolator import find_device
 from vfi.training.clips import Footage, find_clips
 from vfi.training.distributed import Processes
+from vfi.training.recipe import SYNTHETIC_ONLY, Recipe
+from vfi.training.stills import find_stills
 
 GPU_SHARE = 0.6  # of a GPU's free memory that frames may take
 
@@ -58,6 +60,23 @@ def check_folders(data: Sequence[Path], held_out: Sequence[Path]) -> None:
         for clip in clips:
             if clip.resolve() in resolved:
                 raise DataError(f"{clip} is in --data and in --held-out: it cannot be used for both")
+
+
+def check_sampling(recipe: Recipe, changes: Collection[str]) -> None:
+    """Finds out early whether the crops that are asked for can be made.
+
+    Args:
+        changes: the options that were given.
+
+    Raises:
+        UsageError: options for synthetic crops, of which there are none.
+        ClipError: there are no such stills.
+    """
+    unused = [f"--{name.replace('_', '-')}" for name in SYNTHETIC_ONLY if name in changes]
+    if unused and not recipe.synthetic:
+        raise UsageError(f"{', '.join(unused)}: this is for synthetic crops; give their share by --synthetic")
+    if recipe.stills:
+        find_stills(recipe.stills)
 
 
 def decode(

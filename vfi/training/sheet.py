@@ -16,7 +16,7 @@ from vfi.training.batches import Batches
 from vfi.training.distributed import Processes
 from vfi.training.flow import opencv
 from vfi.training.loop import RunOptions
-from vfi.training.preparation import decode, name_skipped
+from vfi.training.preparation import check_sampling, decode, name_skipped
 from vfi.training.recipe import Recipe
 
 COLUMNS = 2  # samples side by side
@@ -33,6 +33,7 @@ def show(options: RunOptions, count: int) -> None:
     """
     opencv()
     recipe = Recipe().changed(options.changes)
+    check_sampling(recipe, options.changes)
     try:
         with new_folder(options.out):
             footage, _ = decode(options.data, (), options.cache or options.out / "frames", Processes())
