@@ -162,6 +162,11 @@ def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             help="take interlaced frames as they are, instead of deinterlacing them",
         ),
         videos.add_argument(
+            "--detelecine",
+            action="store_true",
+            help="first restore the 23.976 frames per second of a film that is shown in video of 29.97",
+        ),
+        videos.add_argument(
             "--input-fps",
             type=_rate,
             dest="input_rate",
@@ -203,6 +208,8 @@ def check_video_options(parser: argparse.ArgumentParser, options: argparse.Names
             parser.error(f"--{name} and --video exclude each other")
     if options.quality is not None or options.lossless:
         parser.error("--quality and --lossless are for pictures, not for --video: use --crf and --codec")
+    if options.detelecine and options.no_deinterlace:
+        parser.error("--detelecine and --no-deinterlace exclude each other")
     if options.rate is not None and options.slow_motion:
         parser.error("--fps and --slow-motion exclude each other")
     if options.start is not None and options.end is not None and options.start >= options.end:
@@ -222,7 +229,8 @@ def video_options(options: argparse.Namespace) -> video.VideoOptions:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.no_scene_detection:
         given["scene_threshold"] = None
-    return video.VideoOptions(deinterlace=not options.no_deinterlace, **given)
+    fields = {"deinterlace": not options.no_deinterlace, "detelecine": options.detelecine}
+    return video.VideoOptions(**fields, **given)
 
 
 def interpolate_video(options: argparse.Namespace) -> None:

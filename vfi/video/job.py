@@ -46,6 +46,7 @@ from vfi.video.targets import (
 )
 
 DUPLICATES = ("keep", "redistribute")
+TELECINED = (Fraction(30000, 1001), Fraction(30))  # rates in which film of 24 frames per second is shown
 QUEUE = 4  # frames that are decoded ahead, and that wait to be encoded
 
 Note = Callable[[str], None]
@@ -65,6 +66,7 @@ class VideoOptions:
         scene_threshold: score above which two frames are a cut, across which nothing is interpolated; None for no cuts.
         duplicates: "keep", or "redistribute" to spread motion over runs of up to three copies of a frame.
         deinterlace: whether to deinterlace interlaced frames.
+        detelecine: whether to restore the frames of a telecined film: 24 frames per second of 30.
         input_rate: frames per second of a sequence of pictures.
         codec, crf, preset, pixel_format: of the encoder; None for what suits the target.
 
@@ -80,6 +82,7 @@ class VideoOptions:
     scene_threshold: float | None = cuts.THRESHOLD
     duplicates: str = "keep"
     deinterlace: bool = True
+    detelecine: bool = False
     input_rate: Fraction | None = None
     codec: str | None = None
     crf: int | None = None
@@ -154,7 +157,7 @@ class Job:
         self.note = note
         self.part_frames = part_frames
         self._check(path)
-        self.source = open_source(path, options.input_rate, options.deinterlace)
+        self.source = open_source(path, options.input_rate, options.deinterlace, options.detelecine)
         self._has_noted_interlaced = False
         self._note_interlaced()
         self.stretch = options.factor if options.slow_motion else 1
@@ -288,9 +291,11 @@ class Job:
 
     def _note_interlaced(self) -> None:
         """Some files have interlaced frames only later on: then this is said at the end."""
-        if self.source.interlaced and not self._has_noted_interlaced:
+        source = self.source
+        if source.interlaced and not self._has_noted_interlaced and not self.options.detelecine:
             doing = "deinterlaced" if self.options.deinterlace else "taken as they are"
-            self.note(f"{self.source.path} is interlaced: its frames are {doing}")
+            film = "; if it is film, --detelecine restores its frames" if source.rate in TELECINED else ""
+            self.note(f"{source.path} is interlaced: its frames are {doing}{film}")
             self._has_noted_interlaced = True
 
     def _note_damage(self) -> None:

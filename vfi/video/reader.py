@@ -18,11 +18,12 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 
-from vfi.errors import VideoError, reason
+from vfi.errors import UsageError, VideoError, reason
 from vfi.video.colour import Layout, Tags, layout_of, planes_of, turned
 from vfi.video.frame import Frame
 from vfi.video.timing import exact_rate, look_back, seconds
 
+FILM = Fraction(4, 5)  # of the rate of video that film is shown in
 DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
 GAP = 1.5  # steps between frames: a longer one has room for another frame
 MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
@@ -37,6 +38,8 @@ class VideoFile:
         path: of the file.
         files: all files that it is read from.
         deinterlace: whether interlaced frames are deinterlaced.
+        detelecine: whether the frames of a film are restored, of which video shows five for four; `rate`, `count` and
+            `last` are then those of the film.
         layout, tags: of the planes; see colour.py.
         width, height: in pixels, upright.
         rate: frames per second, exactly; None if it varies.
@@ -54,14 +57,15 @@ class VideoFile:
 
     Raises:
         VideoError: the file cannot be read, or has no frame that can be decoded.
+        UsageError: `detelecine` for a rate that varies.
     """
 
     icc_profile = None
 
-    def __init__(self, path: str | Path, deinterlace: bool = True) -> None:
+    def __init__(self, path: str | Path, deinterlace: bool = True, detelecine: bool = False) -> None:
         self.path = Path(path)
         self.files = [self.path]
-        self.deinterlace = deinterlace
+        self.deinterlace, self.detelecine = deinterlace, detelecine
         self._size: tuple[int, int] | None = None  # width, height as stored; known from the first frame on
         self.interlaced = False
         self.repeated = 0
@@ -70,6 +74,12 @@ class VideoFile:
         clock = self._clock
         self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
         self.origin, self.start, self.time_base, self.lost = clock.origin, clock.start, clock.time_base, clock.lost
+        if detelecine:
+            if not self.rate:
+                raise UsageError(f"{path} has no constant rate: --detelecine is for film in 29.97 frames per second")
+            self.rate *= FILM
+            self.count -= self.count // 5
+            self.last = self.time_base = 1 / self.rate
         with self.open() as container:
             stream = self.stream_of(container)
             first = next(self._decoded(container, stream), None)
@@ -119,7 +129,7 @@ class VideoFile:
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """PyAV's frames as they are shown; frames that cannot be decoded are left out."""
-        graph = None
+        graph = _detelecining(stream, self._clock.rate) if self.detelecine else None
         frames = self._decode_packets(container, stream)
         if self._clock.in_decoding_order:
             frames = _with_sorted_times(frames)
@@ -146,7 +156,7 @@ class VideoFile:
         except (av.BlockingIOError, av.EOFError):
             return
         except av.FFmpegError as error:
-            raise VideoError(f"{self.path} cannot be deinterlaced: {reason(error)}") from error
+            raise VideoError(f"{self.path} cannot be filtered: {reason(error)}") from error
 
     def frames(self, start: Fraction = Fraction(0)) -> Generator[Frame, None, None]:
         """Yields each `Frame` from shortly before `start` (in seconds from the first frame) to the end.
@@ -154,7 +164,8 @@ class VideoFile:
         Where the rate is constant and a frame is lost, the frame before it is repeated, so that sound stays in time.
         """
         margin = look_back(self.rate)
-        if start > margin and not self._clock.is_numbered:
+        # Which frames are dropped depends on all frames before.
+        if start > margin and not self._clock.is_numbered and not self.detelecine:
             with self.open() as container:
                 stream = self.stream_of(container)
                 wanted = self.origin + start - margin
@@ -199,7 +210,7 @@ class VideoFile:
             frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
-        if self.rate or from_first:
+        if (self.rate or from_first) and not self.detelecine:
             self.lost += max(0, self.count - given)
 
 
@@ -455,6 +466,27 @@ def is_cover(stream: Any) -> bool:
 def _is_hidden(packet: Any, stream: Any) -> bool:
     """Whether a packet is a frame of VP8 that is never shown, only referred to."""
     return stream.codec_context.name.startswith(("vp8", "libvpx")) and not bytes(packet)[0] & 0x10
+
+
+def _detelecining(stream: Any, rate: Fraction | None) -> Any:
+    """FFmpeg's filters that put the fields of film frames together again, and drop the fifth, repeated frame.
+
+    What does not fit together, such as titles in video, is deinterlaced.
+    """
+    graph = av.filter.Graph()
+    context = stream.codec_context
+    description = (
+        f"video_size={context.width}x{context.height}:pix_fmt={context.pix_fmt}:time_base={stream.time_base}"
+        f":frame_rate={rate}"
+    )
+    graph.link_nodes(
+        graph.add("buffer", description),
+        graph.add("fieldmatch"),
+        graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced"),
+        graph.add("decimate"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
 
 
 def _deinterlacer(stream: Any) -> Any:
