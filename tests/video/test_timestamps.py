@@ -92,6 +92,19 @@ def test_a_repeated_time_before_a_gap_is_moved_into_it(options, make_more):
         assert found == sorted(found)
 
 
+def test_frames_that_are_shown_longer_than_they_last(make_more):
+    """As in Matroska made of packets without times: a millisecond apart, but with the duration of the true rate."""
+    source = make("whole.mkv", grey(LEVELS), options={"qp": "10", "bf": "0"})
+
+    def squeeze(number, packet):
+        packet.pts = packet.dts = number
+        packet.duration = 40
+
+    _, times, opened = levels(remuxed(source, "in.mkv", squeeze))
+    assert len(times) == 30
+    assert opened.lost == 0
+
+
 def test_times_that_wrap_around_in_a_transport_stream(make_more):
     """Times there have 33 bits: after 26.5 hours they begin again at zero."""
     wrap = (2**33 - 27000) / 90000  # seconds; 0.3 s before the end

@@ -326,7 +326,7 @@ def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
         count = len(known)
     announced = max(0, stream.frames - unseen)
     if rate and not is_numbered:
-        announced = max(announced, _announced_by_matroska(stream, origin, rate))
+        announced = max(announced, _announced_by_matroska(stream, origin, rate, read.last * base or 1 / rate))
     count = max(count, announced)
     if rate:
         last = time_base = 1 / rate
@@ -375,11 +375,11 @@ def _constant_rate(times: list[int], base: Fraction, rates: list[Fraction]) -> F
     return None
 
 
-def _announced_by_matroska(stream: Any, origin: Fraction, rate: Fraction) -> int:
-    """The number of frames by the tag that Matroska has for the duration of a stream; 0 without one."""
+def _announced_by_matroska(stream: Any, origin: Fraction, rate: Fraction, last: Fraction) -> int:
+    """The number of frames by the tag that Matroska has for the end of the last frame, shown for `last` seconds."""
     with contextlib.suppress(ValueError):  # the tag may hold anything
         if tag := stream.metadata.get("DURATION"):
-            return round((seconds(tag) - origin) * rate)
+            return round((seconds(tag) - origin - last) * rate) + 1
     return 0
 
 
