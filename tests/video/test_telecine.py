@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from helpers.films import grey, make
+from helpers.films import grey, make, moving
 from helpers.videos import ROOT, refused
 
 import run
@@ -79,3 +79,9 @@ def test_what_is_not_telecined_is_refused(folder, capsys):
     with pytest.raises(SystemExit):
         run.main(["--video", "vary.mkv", "--detelecine", "--no-deinterlace"])
     assert "--detelecine and --no-deinterlace exclude each other" in capsys.readouterr().err
+
+
+def test_video_that_is_not_telecined_is_not_called_damaged(make_more):
+    """The filter drops every fifth frame of whatever it gets."""
+    _, notes = make_more(make("in.mkv", moving(15)), detelecine=True)
+    assert notes == []

@@ -196,7 +196,7 @@ class VideoFile:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
                     frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
-                    self.lost += 1
+                    self.lost += not self.detelecine  # a filter left it out
                     given += 1
                     yield frame
                 fill, time = True, number / self.rate
