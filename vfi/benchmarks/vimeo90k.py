@@ -1,4 +1,4 @@
-"""Vimeo-90k, the triplets of the test list.
+"""Vimeo-90k.
 
 Xue et al., Video Enhancement with Task-Oriented Flow, IJCV 2019: the triplets of the test list at their 448 x 256;
 im1 and im3 are the frames, im2 is the truth.

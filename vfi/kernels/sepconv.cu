@@ -176,14 +176,14 @@ struct Tensor {
     }
 };
 
-// What every kernel takes, as sepconv_cuda.py fills it in; tensors that a kernel does not need are null.
+// What every kernel takes, as cuda.py fills it in; tensors that a kernel does not need are null.
 template <typename T>
 struct Arguments {
     Tensor<T> frame, vertical, horizontal, out, grad_out, grad_frame, grad_vertical, grad_horizontal;
     int batch, channels, taps, height, width;  // of the output
 };
 
-static_assert(sizeof(Arguments<float>) == 344, "not what sepconv_cuda.py fills in");
+static_assert(sizeof(Arguments<float>) == 344, "not what cuda.py fills in");
 
 // Where the tile of this block lies. (From one grid of three dimensions: what is the same for all threads costs none of
 // them a register.)

@@ -7,6 +7,6 @@ trainer.py        a step: the network, losses.py, the optimizer, the average of 
 checkpoints.py    the files of a run; log.py its log, provenance.py where weights come from
 loop.py           a run from the first check to the end of its budget: preparation.py decodes, budget.py counts minutes
                   or steps, reports.py measures; distributed.py joins several processes
-recipe.py         every number that decides what a run learns
+recipe.py         what a user may choose of what a run learns
 validation.py     measures weights on videos that they were not trained on; reach.py on pictures that move as a whole
 """

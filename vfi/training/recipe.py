@@ -1,4 +1,4 @@
-"""The recipe: every number that decides what a training run learns."""
+"""The recipe: what a user may choose of what a run learns. What is the same for all runs stands in trainer.py."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -57,7 +57,7 @@ class Recipe(Sampling):
         minutes, steps: the budget; one of the two is None.
         batch: crops in a step, for each process.
         crop: side of a crop, in pixels.
-        learning_rate: at its peak; trainer.schedule says how it rises and falls.
+        learning_rate: at its peak; trainer.schedule says how it rises and falls, and trainer.FIRST_STEPS how it begins.
         average: decay of the moving average of the weights, for each step.
         balance, least_weight: grey levels, and a share; see losses.weighted_l1.
         features: the network whose features lf compares; see losses.FeatureDistance.
