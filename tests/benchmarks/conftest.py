@@ -1,4 +1,4 @@
-"""Small benchmarks in the layouts of the real ones, and a fixture that runs benchmark.py."""
+"""Fixtures: small benchmarks in the folder layouts of the real ones, and a function that runs benchmark.py."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from vfi.benchmarks.triplets import rgb_sum
 
 @pytest.fixture
 def save(noise):
-    """Writes a triplet that moves by two pixels from one to two, in the order one, truth, two; returns the pixels."""
+    """Writes a triplet (paths: first, truth, second) that moves by one pixel per frame; returns the pixels."""
 
     def make(paths, seed=0, height=36, width=40):
         still = np.rint(255 * noise(height, width + 4, seed=seed)).astype(np.uint8)
@@ -26,7 +26,7 @@ def save(noise):
 
 @pytest.fixture
 def own(save, tmp_path):
-    """Three triplets of the user's own."""
+    """A folder with three triplets, as --triplets reads it."""
     for seed, name in enumerate(("a", "b/im", "c")):
         save([tmp_path / "own" / name / f"im{number}.png" for number in (9, 10, 11)], seed)
     return tmp_path / "own"
@@ -34,7 +34,7 @@ def own(save, tmp_path):
 
 @pytest.fixture
 def scenes(save, tmp_path, monkeypatch):
-    """Twelve tiny scenes that replace Middlebury's, a folder for each, with their checksums."""
+    """Twelve tiny scenes in place of Middlebury's, one folder per scene. Their checksums replace the real ones."""
     folder, lines = tmp_path / "middlebury", ["# tiny"]
     for seed, scene in enumerate(middlebury.SCENES):
         names = ("frame10.png", "frame10i11.png", "frame11.png")
@@ -47,7 +47,7 @@ def scenes(save, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command line; returns the exit status, standard output and standard error."""
+    """Runs benchmark.py with these arguments; returns the exit status, standard output and standard error."""
 
     def run(*words):
         status = benchmark.main([str(word) for word in words])
@@ -58,14 +58,16 @@ def run(capsys):
 
 @pytest.fixture
 def trees(save, tmp_path):
-    """The other benchmarks in small: option -> folder, and the frames that were written, by the scene's name."""
+    """Small versions of the other benchmarks; returns their parent folder, and the frames by scene or level."""
     frames = {}
     folder = tmp_path / "trees"
     for seed, name in enumerate(("00001/0266", "00002/0010")):
         sequence = folder / "vimeo" / "sequences" / name
         frames[name] = save([sequence / f"im{number}.png" for number in (1, 2, 3)], seed)
     (folder / "vimeo" / "tri_testlist.txt").write_text("00001/0266\n00002/0010\n\n")
-    save([folder / "vimeo" / "sequences" / "00003/0001" / f"im{number}.png" for number in (1, 2, 3)])  # for training
+    save(
+        [folder / "vimeo" / "sequences" / "00003/0001" / f"im{number}.png" for number in (1, 2, 3)]
+    )  # not in the test list
 
     for seed, name in enumerate(("1", "11", "101")):
         names = ("frame_00", "frame_01_gt", "frame_02")

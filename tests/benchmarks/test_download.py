@@ -1,4 +1,4 @@
-"""Middlebury's download, from a server on the loopback address with archives like the site's."""
+"""benchmark.py --download, from a local HTTP server with small archives like those of Middlebury's site."""
 
 import http.server
 import io
@@ -24,7 +24,7 @@ def png(pixels):
 
 @pytest.fixture(scope="session")
 def frames(noise):
-    """Twelve tiny scenes: the RGB pixels of each frame by its name, as in Venus/frame10.png."""
+    """The frames of twelve tiny scenes: a dict from names such as Venus/frame10.png to RGB pixels."""
     return {
         f"{scene}/{name}": np.rint(255 * noise(24, 28, seed=3 * number + index)).astype(np.uint8)
         for number, scene in enumerate(middlebury.SCENES)
@@ -34,7 +34,10 @@ def frames(noise):
 
 @pytest.fixture(scope="session")
 def archives(frames):
-    """The site's two archives by name; like the real ones, they also hold files that are not needed."""
+    """The contents of the site's two archives, by file name.
+
+    Like the real ones, they also hold files that are not needed; and one file has a path outside the target folder.
+    """
     made = {}
     for tree, archive in middlebury.ARCHIVES.items():
         data = io.BytesIO()
@@ -51,7 +54,11 @@ def archives(frames):
 
 @pytest.fixture
 def site(archives, frames, tmp_path, monkeypatch):
-    """The site: `files` it serves, after how many bytes it breaks off (`cuts`), and the `requests` it received."""
+    """A local server in place of Middlebury's site.
+
+    Its attributes: `files`, which it serves; `cuts`, the number of bytes after which each response breaks off;
+    `requests`, which it received; and `ranges`, whether it supports range requests.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -93,7 +100,7 @@ def site(archives, frames, tmp_path, monkeypatch):
 
 @pytest.fixture
 def fetch(tmp_path, capsys):
-    """Runs the benchmark with --download; returns the exit status and standard error."""
+    """Runs benchmark.py with --download; returns the exit status and standard error."""
 
     def fetch():
         status = benchmark.main(["--data", str(tmp_path / "data" / "middlebury"), "--download", "--method", "average"])
@@ -130,7 +137,7 @@ def test_missing_and_broken_frames_are_downloaded(site, fetch, frames, tmp_path)
     assert (folder / "Grove2" / "frame10i11.png").stat().st_mtime_ns == kept
 
 
-def test_folders_unpacked_by_hand_are_not_changed(site, fetch, frames, tmp_path):
+def test_frames_go_into_the_folders_of_unpacked_archives(site, fetch, frames, tmp_path):
     for tree in middlebury.ARCHIVES:
         (tmp_path / "data" / "middlebury" / tree).mkdir(parents=True)
     assert fetch() == (0, "")
@@ -138,13 +145,13 @@ def test_folders_unpacked_by_hand_are_not_changed(site, fetch, frames, tmp_path)
     assert listing(tmp_path / "data") == expected
 
 
-def test_a_broken_connection_is_continued(site, fetch, archives):
+def test_download_resumes_after_a_broken_connection(site, fetch, archives):
     site.cuts = [1000, 2000]
     assert fetch() == (0, "")
     assert site.requests == [(COLOUR, None), (COLOUR, "bytes=1000-"), (COLOUR, "bytes=3000-"), (TRUTH, None)]
 
 
-def test_a_failed_download_is_continued_by_the_next_run(site, fetch, archives, tmp_path):
+def test_next_run_resumes_a_failed_download(site, fetch, archives, tmp_path):
     site.cuts = [1000, 0]
     status, err = fetch()
     part = tmp_path / "data" / "middlebury" / f"{COLOUR}.part"
@@ -162,8 +169,8 @@ def test_a_failed_download_is_continued_by_the_next_run(site, fetch, archives, t
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("there", ["all", "more"])
-def test_partial_files_that_cannot_be_continued(there, ranges, site, fetch, archives, tmp_path):
-    """The file is already complete, the site's archive is shorter now, or the server does not support ranges."""
+def test_partial_files_that_cannot_be_resumed(there, ranges, site, fetch, archives, tmp_path):
+    """The partial file is already complete or longer than the archive, with and without support for range requests."""
     site.ranges = ranges
     part = tmp_path / "data" / "middlebury" / f"{COLOUR}.part"
     part.parent.mkdir(parents=True)
@@ -213,17 +220,17 @@ def damaged(data):
         ),
     ],
 )
-def test_archives_with_other_content_leave_nothing(make, reason, site, fetch, archives, tmp_path):
+def test_wrong_or_damaged_archives_are_removed(make, reason, site, fetch, archives, tmp_path):
     site.files[COLOUR] = make(archives[COLOUR])
     status, err = fetch()
     assert status == 1
     assert re.fullmatch(f"error: {middlebury.SITE}{COLOUR}: ({reason})\n", err)
     assert not [name for name in listing(tmp_path / "data") if name.endswith(".part")]
     known = {f"middlebury/{scene}/{name}" for scene in middlebury.SCENES for name in middlebury.FRAMES}
-    assert set(listing(tmp_path / "data")) <= known  # only complete frames
+    assert set(listing(tmp_path / "data")) <= known  # only whole frames remain
 
 
-def test_an_endless_archive_is_refused(site, fetch, tmp_path, monkeypatch):
+def test_archive_over_the_size_limit_is_refused(site, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(middlebury, "LARGEST_ARCHIVE", 5000)
     monkeypatch.setattr(download, "BLOCK", 1000)
     status, err = fetch()

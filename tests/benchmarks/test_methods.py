@@ -1,4 +1,4 @@
-"""The methods, and the figures of the baselines on the real frames if these are available."""
+"""The methods of benchmark.py; and the known scores of the baselines, if Middlebury's frames are available."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from vfi.interpolator import Interpolator
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_benchmark_measures_what_run_writes(own, published_file, run, tmp_path):
-    """For each method, the table shows the mean over scenes of the measures of what an Interpolator returns."""
+def test_scores_are_those_of_the_interpolator(own, published_file, run, tmp_path):
+    """Each scene's scores are those of the Interpolator's output. The table shows their means over the scenes."""
     shutil.rmtree(own / "c")
     options = ["--weights", published_file, "--device", "cpu", "--padding", "improved", "paper"]
     options += ["--precision", "float32", "bfloat16", "--method", "sepconv", "average", "--model", "l1"]
@@ -47,9 +47,10 @@ def test_benchmark_measures_what_run_writes(own, published_file, run, tmp_path):
     )
 
 
-def test_auto_is_not_measured_twice(published_file):
-    words = ["--weights", str(published_file), "--device", "cpu", "--precision", "float32", "auto"]  # without
-    (method,) = benchmark.make_methods(benchmark.parse(words))  # kernel normalization auto is float32
+def test_precision_auto_is_not_measured_twice(published_file):
+    """For weights without kernel normalization, auto means float32."""
+    words = ["--weights", str(published_file), "--device", "cpu", "--precision", "float32", "auto"]
+    (method,) = benchmark.make_methods(benchmark.parse(words))
     assert method.settings["precision"] == "float32"
 
 
@@ -62,7 +63,7 @@ def test_average_and_rounding():
     assert methods.to_8_bits(np.float32([-3, 254.7, 300])).tolist() == [0, 255, 255]
 
 
-def test_truncate_changes_the_figures(own, run):
+def test_truncate_changes_the_scores(own, run):
     rounded, truncated = (
         rows(run("--triplets", own, "--method", "average", *options)[1])["average"] for options in ((), ("--truncate",))
     )
@@ -78,12 +79,12 @@ def test_minterpolate_follows_motion(noise):
     assert compensated > mean + 4
 
 
-def test_minterpolate_needs_some_pixels(own, save, run):
+def test_frames_too_small_for_minterpolate_are_left_out(own, save, run):
     save([own / "a" / f"im{number}.png" for number in (9, 10, 11)], height=31)
     status, out, err = run("--triplets", own, "--method", "minterpolate", "average")
     assert status == 1
     assert "left out: a: 40x31 is too small for minterpolate: 32 pixels a side\n" in err
-    assert len(re.findall("own triplets, 2 of 3 scenes", out)) == 1  # for the average, too
+    assert len(re.findall("own triplets, 2 of 3 scenes", out)) == 1  # the average leaves it out, too
 
 
 def test_ensemble_is_measured(own, run):
@@ -97,13 +98,13 @@ def test_ensemble_is_measured(own, run):
 
 MIDDLEBURY = Path(os.environ.get("MIDDLEBURY", ROOT / "middlebury"))
 needs_middlebury = pytest.mark.skipif(
-    not MIDDLEBURY.is_dir(), reason="needs Middlebury's frames in ./middlebury or where MIDDLEBURY says"
+    not MIDDLEBURY.is_dir(), reason="needs Middlebury's frames in ./middlebury or in the folder $MIDDLEBURY"
 )
 
 
 @needs_middlebury
-def test_baselines_have_their_known_figures(run):
-    """As other programs measured them: the mean of the frames 28.00 dB, 0.804; ffmpeg's minterpolate 33.0, 0.934."""
+def test_baselines_have_their_known_scores(run):
+    """Other programs measured 28.00 dB and 0.804 for the mean of the frames; 33.0 dB and 0.934 for minterpolate."""
     status, out, err = run("--data", MIDDLEBURY, "--method", "average", "minterpolate")
     assert (status, err) == (0, "")
     assert rows(out)["average"][:2] == pytest.approx([28.00, 0.804], abs=0.05)
@@ -113,8 +114,8 @@ def test_baselines_have_their_known_figures(run):
 
 
 @needs_middlebury
-def test_optical_flow_has_its_known_figure():
-    """DIS flow (OpenCV), each frame warped by the flow that is carried to the middle: 34.74 dB and 0.953."""
+def test_optical_flow_has_its_known_scores():
+    """Both frames are warped to the middle by OpenCV's DIS flow, and averaged: 34.74 dB and 0.953."""
     cv2 = pytest.importorskip("cv2")
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
@@ -127,7 +128,7 @@ def test_optical_flow_has_its_known_figure():
     def between(one, two):
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (one, two)]
         there, back = dis.calc(*greys, None), dis.calc(*greys[::-1], None)
-        there, back = warp(there, -there / 2), warp(back, -back / 2)  # flow at the middle
+        there, back = warp(there, -there / 2), warp(back, -back / 2)  # the flow, moved to the middle frame
         return (warp(one, back / 2) + warp(two, there / 2)) / 2
 
     values = []

@@ -1,4 +1,4 @@
-"""The page of benchmark.py --html, in a real browser."""
+"""The page that benchmark.py --html writes, opened in a real browser."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from vfi.benchmarks.triplets import Triplet
 
 NAMES = ("apple", "<b>pear<b> & 'plum'", "quince")  # the second contains HTML
 HEIGHT, WIDTH = 60, 80
-EDGE = 5  # pixels that the line between the two pictures and its shadow may take to each side
+EDGE = 5  # pixels on each side that the line between the two pictures, with its shadow, may cover
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,7 @@ def page(chromium, made):
 
 
 def shown(page):
-    """The pixels of the picture on the page."""
+    """Waits until the images are loaded; returns the pixels of the picture on the page."""
     for _ in range(100):
         if page.run("return [...document.querySelectorAll('#stage img')].every((image) => image.complete)"):
             break
@@ -96,13 +96,13 @@ def test_tables(page):
         assert re.search(f"^{line}$", text, re.M)
 
 
-def test_scene_names_are_not_html(page):
+def test_html_in_scene_names_is_escaped(page):
     names = [page.text(f"#scenes li:nth-child({number}) span") for number in (1, 2, 3)]
     assert sorted(names) == sorted(name for name in NAMES)
 
 
 def wipe_to(page, percent):
-    """Moves the slider as a user does, by keys: to its end, then in steps of one."""
+    """Moves the slider by keys, as a user does: to its start, then to the right in steps of one."""
     page.keys("#wipe", "\ue011" + percent * "\ue014")  # home, right
     assert page.run("return document.getElementById('wipe').value") == str(percent)
 
@@ -120,7 +120,7 @@ def test_slider(page, expected):
     assert np.array_equal(shown(page)[:, :-EDGE], average[:, :-EDGE])
 
 
-def test_dragging_in_the_picture(page, expected):
+def test_dragging_in_the_picture_moves_the_slider(page, expected):
     average = expected[0][0]
     element = page.find("#stage").rpartition("/")[2]
     origin = {ELEMENT: element}
@@ -136,7 +136,7 @@ def test_dragging_in_the_picture(page, expected):
 
 
 def test_blink(page, expected):
-    """Both pictures are shown in turn, each whole; afterwards the wipe is where it was."""
+    """Blinking shows the two pictures in turn, each as a whole. Afterwards, the slider is where it was."""
     average, _, truth = expected[0]
     before = shown(page)
     page.click("#blink")
@@ -145,7 +145,7 @@ def test_blink(page, expected):
     deadline = time.monotonic() + 30
     while len(seen) < 2:
         assert time.monotonic() < deadline
-        page.run("document.getElementById('side').style.visibility = 'hidden'")  # it is drawn over a corner
+        page.run("document.getElementById('side').style.visibility = 'hidden'")  # this label covers a corner
         picture = shown(page)
         seen |= {name for name, whole in (("ours", average), ("truth", truth)) if np.array_equal(picture, whole)}
     page.click("#blink")
@@ -157,8 +157,8 @@ def test_error_map(page, expected):
     page.click("#map")
     assert np.array_equal(shown(page), report.error_map(average, truth))
     assert "64 levels or more" in page.text("#scale")
-    assert page.run("return document.getElementById('wipe').disabled")  # there is nothing to wipe
-    page.click("#blink")  # the two exclude each other
+    assert page.run("return document.getElementById('wipe').disabled")  # the error map has no slider
+    page.click("#blink")  # blinking turns the error map off
     assert page.run("return document.getElementById('map').getAttribute('aria-pressed')") == "false"
     page.click("#blink")
     assert page.run("return !document.getElementById('wipe').disabled")
@@ -178,13 +178,13 @@ def test_page_works_with_the_keyboard_alone(page, expected):
         seen.append(page.text("#scene"))
         page.keys("body", "n")
     assert seen == names
-    assert page.text("#scene") == names[0]  # from the last to the first
+    assert page.text("#scene") == names[0]  # after the last scene comes the first
     page.keys("body", "p")
     assert page.text("#scene") == names[-1]
     page.keys("body", "e")
     assert np.array_equal(shown(page), report.error_map(expected[-1][0], expected[-1][2]))
     page.keys("body", "e")
-    page.keys("#method", "m")  # the list of methods, by the first letter
+    page.keys("#method", "m")  # selects minterpolate in the list by its first letter
     page.keys("#wipe", "\ue010")
     assert np.array_equal(shown(page)[:, :-EDGE], expected[-1][1][:, :-EDGE])
     page.keys("#scenes li:first-child button", "\ue007")  # return
@@ -206,12 +206,12 @@ def test_readable_on_a_phone(page):
         )
     finally:
         page.send("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
-    assert width == 360  # the page is not wider; wide parts scroll by themselves
+    assert width == 360  # the page itself does not scroll sideways; only wide parts do
     assert smallest >= 14
-    assert min(targets) >= 44  # pixels, for a finger
+    assert min(targets) >= 44  # pixels, large enough for a finger
 
 
-def test_large_benchmarks_are_shown_in_part(triplets, tmp_path):
+def test_large_benchmarks_show_evenly_spaced_scenes(triplets, tmp_path):
     many = [Triplet(str(number), *(tmp_path,) * 3) for number in range(3782)]
     page = report.Page(tmp_path / "page", Settings("many", "", False, [], {}, []), many)
     assert len(page.numbers) == report.SCENES_ON_PAGE
@@ -221,7 +221,7 @@ def test_large_benchmarks_are_shown_in_part(triplets, tmp_path):
 
 
 def test_pictures_of_other_settings_are_not_reused(triplets, made, tmp_path):
-    """A resumed run makes the pictures that this page lacks, and no others."""
+    """Each set of methods has its own folder of pictures. A resumed run makes the pictures that a new page lacks."""
     words = ["--triplets", str(triplets), "--method", "average", "--json", str(tmp_path / "a.json"), "--quiet"]
     assert benchmark.main([*words, "--html", str(made)]) == 0
     folders = sorted(made.glob("pictures-*"))

@@ -1,4 +1,4 @@
-"""Missing frames, results that are kept, and runs that are resumed."""
+"""Triplets that are left out, files of results, and runs that are resumed."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from vfi import pictures
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_skipped_triplets_are_named(own, run, tmp_path):
+def test_left_out_triplets_are_reported(own, run, tmp_path):
     os.truncate(own / "a" / "im10.png", 200)
     (own / "b" / "im" / "im9.png").unlink()
     pictures.write(own / "c" / "im9.png", pictures.Picture(np.zeros((37, 40, 3), np.uint8)))
@@ -59,7 +59,7 @@ def test_missing_frames_are_reported_before_measuring(trees, run):
     assert "Vimeo-90k, 1 of 3782 scenes" in out
 
 
-def test_long_lists_of_skipped_triplets_are_shortened(trees, run):
+def test_long_lists_of_left_out_triplets_are_shortened(trees, run):
     names = [f"00009/{number:04}" for number in range(25)]
     (trees[0] / "vimeo" / "tri_testlist.txt").write_text("\n".join(["00001/0266", *names]))
     status, _, err = run("--vimeo90k", trees[0] / "vimeo", "--method", "average")
@@ -94,7 +94,7 @@ def test_long_lists_of_skipped_triplets_are_shortened(trees, run):
         (["--triplets", "own", "--weights", "nowhere"], "weights nowhere: no such file or directory"),
     ],
 )
-def test_triplets_that_cannot_be_measured(words, reason, own, save, tmp_path, monkeypatch, run):
+def test_unusable_folders_and_files_are_reported(words, reason, own, save, tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").write_text("{}")
@@ -168,7 +168,7 @@ def test_resume_refuses_results_of_other_settings(own, run, tmp_path):
     status, _, err = run(*words, "--truncate")
     assert status == 1
     assert err == (f"error: {tmp_path}/a.json was measured with another 'truncate': name another file, or remove it\n")
-    assert run(*(word for word in words if word != "--resume"), "--truncate")[2] == err  # and nothing was overwritten
+    assert run(*(word for word in words if word != "--resume"), "--truncate")[2] == err  # nothing is overwritten
     content = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(content | {"format": 2}))
     assert "is in format 2; this version reads format 1" in run(*words)[2]
@@ -202,8 +202,8 @@ def test_damaged_results_are_refused(own, run, tmp_path):
         assert (tmp_path / "a.json").read_text() == damage
 
 
-def test_resume_without_a_scene_that_was_removed(own, trees, run, tmp_path):
-    """A triplet that was removed does not count in the mean; triplets of another subset are kept."""
+def test_resume_after_scenes_were_removed(own, trees, run, tmp_path):
+    """The mean does not include removed triplets. The results of other subsets are kept."""
     words = ("--triplets", own, "--json", tmp_path / "a.json", "--resume", "--method", "average")
     assert "own triplets, 3 scenes" in run(*words)[1]
     shutil.rmtree(own / "a")
@@ -230,12 +230,12 @@ def test_resume_with_one_subset_does_not_complete_the_others(trees, run, tmp_pat
 
 
 def test_file_names_that_are_not_utf8(own, run, tmp_path):
-    """Another system named them in another encoding."""
+    """Such names come from systems with another encoding. Results with them can be written and resumed."""
     name = os.fsdecode(b"caf\xe9")
     try:
         (own / "a").rename(own / name)
     except OSError:
-        pytest.skip("this file system takes names in UTF-8 only")
+        pytest.skip("this file system accepts only names in UTF-8")
     words = ("--triplets", own, "--method", "average", "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
     assert run(*words, "--html", tmp_path / "page")[0] == 0
     assert name in {scene["scene"] for scene in json.loads((tmp_path / "a.json").read_text())["scenes"]}
@@ -253,8 +253,9 @@ sys.exit(benchmark.main(sys.argv[2:]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of file sizes on this system")
-def test_a_full_disk_does_not_lose_the_figures(own, tmp_path):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot limit the size of files")
+def test_a_full_disk_does_not_lose_the_scores(own, tmp_path):
+    """A limit of the file size stands for a full disk. The table is printed, or the scenes so far stay in the file."""
     words = ["--triplets", str(own), "--method", "average", "--json", str(tmp_path / "a.json")]
     command = [sys.executable, "-c", FULL_DISK]
     result = subprocess.run([*command, "100", *words], cwd=ROOT, capture_output=True, text=True)
@@ -263,7 +264,7 @@ def test_a_full_disk_does_not_lose_the_figures(own, tmp_path):
     assert result.stderr == f"error: {tmp_path}/a.json cannot be written: file too large\n"
     assert not (tmp_path / "a.json").exists()
 
-    words += ["--html", str(tmp_path / "page" / "deep")]  # its pictures do not fit
+    words += ["--html", str(tmp_path / "page" / "deep")]  # the limit is too small for its pictures
     result = subprocess.run([*command, "3000", *words], cwd=ROOT, capture_output=True, text=True)
     note, error = result.stderr.splitlines()
     assert note == f"note: 1 of 3 scenes are in {tmp_path}/a.json: --resume continues"
@@ -272,8 +273,8 @@ def test_a_full_disk_does_not_lose_the_figures(own, tmp_path):
     assert not (tmp_path / "page").exists()
 
 
-def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
-    """The program is interrupted, refuses to start without --resume, and then continues to the same figures."""
+def test_ctrl_c_keeps_the_measured_scenes(save, run, tmp_path):
+    """After Ctrl-C, a new run is refused without --resume. With it, the run continues and keeps the measured scenes."""
     folder, results, page = tmp_path / "own", tmp_path / "results.json", tmp_path / "page"
     for seed in range(16):
         save([folder / f"{seed:02}" / f"im{number}.png" for number in (1, 2, 3)], seed)
@@ -283,7 +284,7 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest is in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background, pytest ignores it
     )
     deadline = time.monotonic() + 120
     while len(list(page.rglob("*-small.jpg"))) < 2:
@@ -310,7 +311,7 @@ def test_ctrl_c_keeps_what_was_measured(save, run, tmp_path):
     assert [scene["scene"] for scene in content["scenes"]] == [f"{seed:02}" for seed in range(16)]
     assert content["means"][0]["scenes"] == 16
     kept = [path for path, when in before.items() if path.stat().st_mtime_ns == when]
-    assert len(kept) >= done - 1  # scenes that were measured before; the last may lack its pictures
+    assert len(kept) >= done - 1  # the last measured scene may have no pictures yet
     assert out.endswith(f"{page}/index.html\n")
 
 
@@ -323,4 +324,4 @@ class Terminal(io.StringIO):
 def test_progress(quiet, own, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert benchmark.main(["--triplets", str(own), "--method", "average", *(["--quiet"] if quiet else [])]) == 0
-    assert bool(re.search(r"0/3 \[00:00<\?", sys.stderr.getvalue())) != quiet  # scenes, time so far, time left
+    assert bool(re.search(r"0/3 \[00:00<\?", sys.stderr.getvalue())) != quiet  # scenes done, time spent, time left

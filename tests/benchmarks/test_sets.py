@@ -1,4 +1,4 @@
-"""Every benchmark is read as its protocol says, and averaged over all its triplets and nothing else."""
+"""Each benchmark is read as its protocol says. Its mean covers all its triplets, and no others."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def test_middlebury_in_both_layouts(scenes, run):
 
 
 def test_middlebury_frames_are_checked(scenes, run):
-    """Frames with other pixels do not count; re-compressed files with the same pixels do."""
+    """Frames with other pixels are left out. Re-compressed files with the same pixels are accepted."""
     venus = scenes / "Venus" / "frame10.png"
     before = venus.read_bytes()
     pixels = pictures.read(venus).pixels
@@ -75,7 +75,7 @@ def test_vimeo_and_ucf(which, name, expected, trees):
 @pytest.mark.parametrize("flat", [False, True])
 def test_snu_film(flat, trees):
     folder, frames = trees[0] / "snu", trees[1]
-    if flat:  # the layout of other copies
+    if flat:  # the layout of some copies
         for path in [*(folder / "eval_modes").iterdir(), *(folder / "test").iterdir()]:
             path.rename(folder / path.name)
         (folder / "eval_modes").rmdir()
@@ -90,13 +90,13 @@ def test_snu_film(flat, trees):
 
 @pytest.fixture(scope="session")
 def xiph(noise, tmp_path_factory):
-    """The first triplet of one clip of Xiph, in full size; returns the folder and the pixels by frame number."""
+    """The first triplet of one Xiph clip, in full size; returns the folder, and the pixels by frame number."""
     folder = tmp_path_factory.mktemp("xiph")
     still = np.rint(255 * noise(2160, 4096 + 4)).astype(np.uint8)
     frames = {number: still[:, number : number + 4096] for number in (1, 2, 3)}
     for number, frame in frames.items():
         pictures.write(folder / f"Tango-{number:03}.bmp", pictures.Picture(frame))
-        (folder / f"Tango-{number:03}.bmp").rename(folder / f"Tango-{number:03}.png")  # writing a BMP saves seconds
+        (folder / f"Tango-{number:03}.bmp").rename(folder / f"Tango-{number:03}.png")  # writing BMP is seconds faster
     return folder, frames
 
 
@@ -118,7 +118,7 @@ def test_xiph(xiph):
         assert np.array_equal(result, cv2.resize(frames[number], (2048, 1080), interpolation=cv2.INTER_AREA))
 
 
-def test_xiph_is_4k(save, tmp_path):
+def test_xiph_frames_must_be_4k(save, tmp_path):
     paths = [tmp_path / f"BoxingPractice-{number:03}.png" for number in (1, 2, 3)]
     save(paths)
     with pytest.raises(BenchmarkError, match=re.escape(f"{paths[0]} is 40x36, expected 4096x2160")):
@@ -154,7 +154,7 @@ def test_own_triplets(own, run):
     assert f"left out: c: {own}/c: expected three pictures (first, truth, second), found 4\n" in err
 
 
-def test_own_triplets_of_any_format_and_behind_links(own):
+def test_own_triplets_in_other_formats_and_linked_folders(own):
     for path in (own / "c").iterdir():
         with Image.open(path) as image:
             image.save(path.with_suffix(".ppm"))

@@ -22,16 +22,16 @@ def film(tmp_path_factory, moving_frames):
 
 @pytest.fixture(scope="session")
 def frames(noise):
-    """Three small grey frames whose texture moves diagonally by three pixels, for a single crop."""
+    """Three grey frames with room for one crop only. Their texture moves diagonally by three pixels per frame."""
     picture = (255 * noise(91, 91)).astype(np.uint8)[..., :1].repeat(3, axis=2)
     return np.stack([picture[3 * t :, 3 * t :][:82, :82] for t in range(3)])
 
 
 @pytest.fixture(scope="session")
 def trained(frames, tmp_path_factory):
-    """A run that overfits those frames; returns its folder, the clip's folder, and what it printed.
+    """A training run that overfits `frames`; returns its folder, the clip's folder, and what it printed.
 
-    pytest's workers share the run: the first worker that needs it makes it.
+    All workers of pytest share the run. The first worker that needs it starts it.
     """
     temporary = tmp_path_factory.getbasetemp()
     folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "trained"

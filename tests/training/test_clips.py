@@ -1,4 +1,4 @@
-"""Footage and the crops drawn from it, on videos whose every pixel is known."""
+"""Footage, and the crops drawn from it. The test videos have known pixels."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ def test_each_clip_is_found_once(tmp_path):
     assert [path.name for path in found] == ["b.mp4", "a.MKV"]
 
 
-def test_folders_without_videos_are_named(tmp_path):
+def test_folders_without_videos_are_reported(tmp_path):
     with pytest.raises(ClipError, match=r"there is no folder .*nowhere"):
         find_clips([tmp_path / "nowhere"])
     (tmp_path / "text.txt").touch()
@@ -54,11 +54,11 @@ def test_frames_are_decoded_exactly(known):
     assert torch.equal(frames, torch.stack([x, y, 8 * t], dim=-1).byte())
     assert (scene.frames, scene.height, scene.width, scene.rate) == (20, 124, 140, 25)
     assert scene.motion.shape == (19, 124 // 16, 140 // 16)
-    assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # blue changes by 8, the others do not; float16
+    assert np.allclose(scene.motion, 8 / 3, atol=2e-3)  # only blue changes, by 8; float16 is inexact
 
 
-def test_scenes(make_clip, moving_frames):
-    """Scenes are divided at cuts, even between fast motion; single frames between cuts are dropped."""
+def test_scenes_end_at_cuts(make_clip, moving_frames):
+    """Scenes end at cuts and not within fast motion. A scene of two frames is dropped."""
     parts = [moving_frames(20, 96, 128, seed=1, step=9), moving_frames(2, 96, 128, seed=2) // 3]
     parts.append(255 - moving_frames(10, 96, 128, seed=3, step=9) // 2)
     path = make_clip("cut.mp4", np.concatenate(parts))
@@ -66,7 +66,7 @@ def test_scenes(make_clip, moving_frames):
     assert [(first, len(frames)) for first, _, frames in found] == [(0, 20), (22, 10)]
     assert all(rate == 25 and frames.dtype == np.uint8 for _, rate, frames in found)
     for (_, _, frames), part in zip(found, parts[::2], strict=True):
-        assert np.abs(frames.astype(int) - part).mean() < 1  # red stays red
+        assert np.abs(frames.astype(int) - part).mean() < 1  # the order of the colours is right, too
 
 
 def test_long_scenes_are_divided(make_clip, moving_frames, monkeypatch):
@@ -76,14 +76,14 @@ def test_long_scenes_are_divided(make_clip, moving_frames, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(400, 720), (720, 400)])
-def test_large_frames_are_reduced(make_clip, noise, size):
+def test_large_frames_are_scaled_down(make_clip, noise, size):
     picture = (255 * noise(*size)).astype(np.uint8)
     ((_, _, frames),) = read_scenes(make_clip("large.mp4", np.stack([picture] * 3)))
     assert frames.shape[1:] == (*(round(side * 0.9) for side in size), 3)
     assert abs(frames.mean() - picture.mean()) < 0.5
 
 
-def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames):
+def test_broken_clips_are_reported_and_skipped(tmp_path, make_clip, moving_frames):
     folder = tmp_path / "mixed"
     whole = make_clip("mixed/whole.mp4", moving_frames(6, 64, 64))
     make_clip("mixed/short.mp4", moving_frames(2, 64, 64))
@@ -97,7 +97,7 @@ def test_broken_clips_are_named_and_skipped(tmp_path, make_clip, moving_frames):
 
 
 def test_lost_frames_are_counted_and_the_others_used(tmp_path, make_clip, moving_frames):
-    """The file is truncated; its header says how many frames it should have."""
+    """The file is truncated, but its header still says how many frames it had."""
     whole = make_clip("films/broken.mkv", moving_frames(40, 64, 64))
     content = whole.read_bytes()
     whole.write_bytes(content[: len(content) // 2])
@@ -120,7 +120,7 @@ def test_frames_are_decoded_once(tmp_path, make_clip, moving_frames):
     assert Footage([tmp_path / "films"], tmp_path / "cache").frames == 12
 
 
-def test_a_damaged_cache_is_made_again(tmp_path, make_clip, moving_frames):
+def test_a_damaged_cache_is_rebuilt(tmp_path, make_clip, moving_frames):
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     whole = Footage([tmp_path / "films"], tmp_path / "cache")
     pixels, index = whole.pixels.clone(), whole.path.with_suffix(".npz")
@@ -134,9 +134,9 @@ def test_a_damaged_cache_is_made_again(tmp_path, make_clip, moving_frames):
     assert torch.equal(Footage([tmp_path / "films"], tmp_path / "cache").pixels, pixels)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
-def test_remains_of_killed_runs_are_removed(tmp_path, make_clip, moving_frames):
-    """Files of other programs stay, and so does everything while another run decodes."""
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
+def test_partial_files_of_killed_runs_are_removed(tmp_path, make_clip, moving_frames):
+    """Only a run that decodes removes them, because only such a run locks the cache. Files of other programs stay."""
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -146,11 +146,11 @@ def test_remains_of_killed_runs_are_removed(tmp_path, make_clip, moving_frames):
     first = Footage([tmp_path / "films"], cache)
     assert {path.name for path in cache.iterdir()} == {others.name, first.path.name, first.path.stem + ".npz"}
     left.touch()
-    Footage([tmp_path / "films"], cache)  # decodes nothing, and waits for no other run
+    Footage([tmp_path / "films"], cache)  # decodes nothing, and does not wait for the lock
     assert left.exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
 def test_two_runs_decode_the_same_frames_once(tmp_path, make_clip, moving_frames):
     for name in ("one", "two", "three"):
         make_clip(f"films/{name}.mp4", moving_frames(6, 64, 64))
@@ -165,7 +165,7 @@ def test_two_runs_decode_the_same_frames_once(tmp_path, make_clip, moving_frames
     assert sorted(done for done, _ in calls if done) == [1, 2, 3]
 
 
-def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
+def test_failed_decoding_leaves_no_files(tmp_path, make_clip, moving_frames):
     make_clip("films/one.mp4", moving_frames(6, 64, 64))
     (tmp_path / "cache").touch()
     with pytest.raises(FileExistsError):
@@ -180,7 +180,7 @@ def test_a_failed_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
     assert not (tmp_path / "deep").exists()
 
 
-def test_an_interrupted_cache_leaves_nothing(tmp_path, make_clip, moving_frames):
+def test_interrupted_decoding_leaves_no_files(tmp_path, make_clip, moving_frames):
     def interrupt(done, total):
         if done == 1:
             raise KeyboardInterrupt
@@ -196,8 +196,8 @@ def test_an_interrupted_cache_leaves_nothing(tmp_path, make_clip, moving_frames)
 # --- Triplets ---
 
 
-def test_triplets_are_frames_in_a_row(known):
-    """Colours that are linear in column, row and time stay linear in every crop, however it is turned."""
+def test_triplets_are_evenly_spaced_frames(known):
+    """The clip's colours are linear in column, row and time. They stay linear in every crop, however it is turned."""
     draw = Batches(known, crop=32, seed=3)
     assert draw.triplets == 18 + 16 + 14
     inner = slice(REACH, -REACH)
@@ -210,7 +210,9 @@ def test_triplets_are_frames_in_a_row(known):
             assert torch.allclose(between, 255 * truth, atol=1e-3)
             one, two = (255 * frame for frame in (one, two))
             slopes = (255 * (truth[:, 1, 1] - truth[:, 0, 0])).round(), (one[:, 0, 1] - one[:, 0, 0]).round()
-            assert torch.allclose(one.diff(dim=2), one.diff(dim=2)[:, :1, :1], atol=1e-3)  # in the surroundings, too
+            assert torch.allclose(
+                one.diff(dim=2), one.diff(dim=2)[:, :1, :1], atol=1e-3
+            )  # the crop's surroundings are linear, too
             time = int((slopes[0] == 0).nonzero())
             moved = (two - one)[:, 0, 0].round().int().tolist()
             seen["orders"].add(time)
@@ -221,19 +223,19 @@ def test_triplets_are_frames_in_a_row(known):
     assert seen["orders"] == {0, 1, 2}
     assert (0, 0) in seen["pans"]
     assert max(max(map(abs, pan)) for pan in seen["pans"]) == Sampling().pan
-    assert len(seen["turns"]) == 3 * 2 * 4  # the channels of time and of columns, and both directions
+    assert len(seen["turns"]) == 3 * 2 * 4  # channel of time, channel of columns, signs of both slopes
 
 
 def test_plain_triplets_are_not_augmented(known):
     one, truth, two = Batches(known, crop=32, plain=True)(0, 8)
-    blue, green, red = (255 * truth).round().unbind(1)  # BGR, as the network takes it
+    blue, green, red = (255 * truth).round().unbind(1)  # the network takes BGR
     assert (red.diff(dim=2) == 1).all()
     assert (green.diff(dim=1) == 1).all()
     assert (blue == blue[:, :1, :1]).all()
     assert (two[:, 0] > one[:, 0]).all()
 
 
-def test_samples_depend_on_seed_and_step_alone(known):
+def test_samples_depend_only_on_seed_and_step(known):
     def draw(seed, *arguments):
         return torch.cat([frames.flatten(1) for frames in Batches(known, 32, seed)(*arguments)], dim=1)
 
@@ -254,8 +256,8 @@ def test_still_and_uneven_triplets_are_not_drawn(tmp_path, make_clip, moving_fra
         Batches(Footage([tmp_path / "dead"], tmp_path / "cache"), crop=32)
 
 
-def test_crops_are_where_things_move(tmp_path, make_clip, moving_frames):
-    """One corner of the picture moves: most crops show it."""
+def test_crops_with_motion_are_drawn_more_often(tmp_path, make_clip, moving_frames):
+    """Only one corner of the picture moves. Crops show it more often than crops at uniformly random places would."""
     frames = np.stack([moving_frames(1, 200, 200, seed=2)[0]] * 8)
     frames[:, :60, :60] = moving_frames(8, 60, 60, seed=3, step=8)
     make_clip("corner/corner.mp4", frames)
@@ -263,7 +265,7 @@ def test_crops_are_where_things_move(tmp_path, make_clip, moving_frames):
     one, _, two = draw(0, 400)
     inner = slice(REACH, -REACH)
     moves = (one - two)[..., inner, inner].abs().mean(dim=(1, 2, 3)) > 0.004
-    chance = (60 - REACH) ** 2 / (200 - 2 * REACH - 32 + 1) ** 2  # of a place drawn at random
+    chance = (60 - REACH) ** 2 / (200 - 2 * REACH - 32 + 1) ** 2  # for a uniformly random place
     assert moves.float().mean() > 1.5 * chance
 
 
@@ -274,7 +276,7 @@ def test_frames_must_be_large_enough(known):
         Batches(known, crop=32, sampling=Sampling(synthetic=0.1))
 
 
-def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
+def test_too_small_clips_are_reported(tmp_path, make_clip, moving_frames):
     make_clip("films/large.mp4", moving_frames(6, 96, 96))
     make_clip("films/small.mp4", moving_frames(6, 96, 80))
     draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
@@ -282,7 +284,8 @@ def test_clips_that_are_too_small_are_named(tmp_path, make_clip, moving_frames):
     assert draw.triplets == 4 + 2
 
 
-def test_clips_that_are_smaller_than_a_cell_are_named(tmp_path, make_clip, moving_frames):
+def test_clips_smaller_than_a_motion_cell_are_reported(tmp_path, make_clip, moving_frames):
+    """Motion is measured in cells of 16 x 16 pixels. Frames of 12 x 12 pixels have none."""
     make_clip("films/large.mp4", moving_frames(6, 96, 96))
     make_clip("films/tiny.mp4", moving_frames(6, 12, 12))
     draw = Batches(Footage([tmp_path / "films"], tmp_path / "cache"), crop=32)
@@ -291,7 +294,7 @@ def test_clips_that_are_smaller_than_a_cell_are_named(tmp_path, make_clip, movin
 
 
 def test_frames_are_decoded_as_run_does(tmp_path, monkeypatch):
-    """They are upright, with colours by the file's own matrix and range: both use one reader."""
+    """They are upright, and the file's own matrix and range give their colours: both programs use one reader."""
     monkeypatch.chdir(tmp_path)
     source = make("in.mp4", moving(4), configure=lambda stream: stream.set_display_rotation(90))
     video = VideoFile(source)

@@ -10,7 +10,7 @@ from vfi.training.losses import LITE, FeatureDistance, weighted_l1
 
 @pytest.fixture(scope="session")
 def vgg(tmp_path_factory):
-    """A file like torchvision's: VGG-19's convolutions, random, under its names, and the other tensors."""
+    """A file like torchvision's VGG-19: random convolutions with its names, and an unused tensor; path and state."""
     generator = torch.Generator().manual_seed(0)
     widths = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
     state, channels = {"classifier.6.bias": torch.zeros(1000)}, 3
@@ -30,8 +30,8 @@ def frames(noise):
     return one, two
 
 
-def test_vgg_is_relu4_4(vgg, frames):
-    """Compared with the definition: RGB, ImageNet's mean and deviation, pooling after conv1_2, 2_2 and 3_4."""
+def test_vgg_features_are_relu4_4(vgg, frames):
+    """The definition: RGB, ImageNet's mean and standard deviation, pooling after conv1_2, conv2_2 and conv3_4."""
     path, state = vgg
 
     def features(x):
@@ -50,8 +50,8 @@ def test_vgg_is_relu4_4(vgg, frames):
     assert torch.allclose(FeatureDistance(path)(one, two), expected, rtol=1e-4)
 
 
-def test_features_of_lite_see_blur_more_than_brightness(frames):
-    """Both changes have the same L1. The weights come with the package."""
+def test_lite_features_penalise_blur_more_than_brightness(frames):
+    """Both changes have the same L1 distance. A package brings the weights of EfficientNet-Lite0."""
     distance = FeatureDistance(LITE)
     truth = frames[0].clone().requires_grad_()
     blurred = F.avg_pool2d(F.pad(truth, [1] * 4, mode="replicate"), 3, stride=1)
@@ -64,7 +64,7 @@ def test_features_of_lite_see_blur_more_than_brightness(frames):
     assert not distance.training
 
 
-def test_files_that_are_not_features(tmp_path):
+def test_bad_feature_files_are_refused(tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match=r"--features .*none\.pth: no such file or directory"):
@@ -74,7 +74,7 @@ def test_files_that_are_not_features(tmp_path):
             FeatureDistance(tmp_path / name)
 
 
-def test_the_hardest_samples_keep_a_least_weight():
+def test_hard_samples_keep_the_least_weight():
     truth, average = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
     average[1] = 100 / 255
     out = torch.full_like(truth, 1 / 255)
@@ -84,7 +84,7 @@ def test_the_hardest_samples_keep_a_least_weight():
         assert 255 * loss.item() == pytest.approx((1 + hard) / 2, rel=1e-4)
 
 
-def test_hard_samples_count_less():
+def test_hard_samples_weigh_less():
     truth = torch.zeros(2, 3, 4, 4)
     average = torch.stack([torch.full((3, 4, 4), level / 255) for level in (0.0, 12.0)])
     out = torch.full((2, 3, 4, 4), 2 / 255).requires_grad_()

@@ -1,4 +1,4 @@
-"""train.py: several processes equal one with a larger batch, and end together."""
+"""train.py in several processes: they learn what one process with a larger batch learns, and end together."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def torchrun(count):
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
 
 
-# train.py in float64; samples are made in float32, where they do not depend on the process.
+# Runs train.py in float64. Samples are made in float32, as always: they do not depend on the process.
 EXACT = """
 import sys
 import torch
@@ -41,11 +41,12 @@ sys.exit(train.main())
 """
 
 
-def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
-    """The weights are equal up to rounding, which float64 separates from all other differences.
+def test_two_processes_equal_one_with_twice_the_batch(film, tmp_path):
+    """The weights are equal except for rounding errors.
 
-    Sums in another order differ by 1e-16. AdamW, which divides small gradients by their own size, enlarges this to at
-    most 2e-13 in four steps; in float32 it enlarges 1e-7 to between 2e-5 and 6e-2, depending on the learning rate.
+    In float64, rounding errors are far smaller than the effects of mistakes. Sums in another order differ by 1e-16.
+    AdamW divides small gradients by their own size, which enlarges this difference to at most 2e-13 in four steps. In
+    float32, it enlarges 1e-7 to between 2e-5 and 6e-2, depending on the learning rate.
     """
     (tmp_path / "exact.py").write_text(EXACT)
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -71,7 +72,7 @@ def test_two_processes_are_one_with_twice_the_batch(film, tmp_path):
             assert (state[name] - moments[1][index][name]).norm() < 1e-9 * state[name].norm()
 
 
-def test_a_process_that_dies_ends_the_run(film, tmp_path):
+def test_the_run_ends_when_a_process_dies(film, tmp_path):
     words = [*torchrun(2), *command(film, tmp_path, "--minutes", 10)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
         for line in launcher.stdout:
@@ -92,7 +93,7 @@ def test_processes_that_cannot_connect(monkeypatch, address):
         pass
 
 
-def test_a_single_process_needs_no_agreement():
+def test_agree_in_a_single_process_returns_its_values():
     with Processes() as alone:
         assert (alone.rank, alone.count, alone.first) == (0, 1, True)
         assert alone.agree(0.25, False) == (0.25, False)

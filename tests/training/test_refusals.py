@@ -1,4 +1,4 @@
-"""train.py: what it refuses, and its help."""
+"""train.py: the options and files that it refuses, and its help."""
 
 import re
 import shutil
@@ -80,20 +80,20 @@ def test_bad_data(film, published_file, tmp_path, monkeypatch, capfd, options, m
     assert train.main([*data, *out, "--device", "cpu", *options]) == 1
     printed = capfd.readouterr()
     assert re.fullmatch(f"error: .*{re.escape(message)}(.*\n)?", printed.err)
-    assert "crops of" not in printed.out  # the line that describes the run
+    assert "crops of" not in printed.out  # a line that describes a run
     assert [path.name for path in Path("out").rglob("*") if path.is_dir()] in ([], ["frames"])
-    assert Path("out").exists() == ("decoding" in printed.out)  # decoded frames are kept
+    assert Path("out").exists() == ("decoding" in printed.out)  # decoded frames are kept for the next run
 
 
-def test_options_without_synthetic_crops(film, tmp_path, capsys):
-    """They would do nothing."""
+def test_options_for_synthetic_crops_need_such_crops(film, tmp_path, capsys):
+    """Without --synthetic, they are refused, because they would have no effect."""
     assert train.main(command(film, tmp_path / "out", "--speed", 9, "--objects", 2)[1:]) == 2
     expected = "error: --speed, --objects: this is for synthetic crops; give their share by --synthetic\n"
     assert capsys.readouterr().err == expected
     assert not (tmp_path / "out").exists()
 
 
-def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
+def test_all_unusable_clips_are_reported(film, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("videos").mkdir()
     for name in ("a.mp4", "b.avi"):
@@ -111,7 +111,7 @@ def test_useless_clips_are_all_named(film, tmp_path, monkeypatch, capfd):
 
 
 def test_compiled(film, tmp_path, monkeypatch, capsys):
-    """Without a C++ compiler, --compile is refused; with one, the same weights are learned."""
+    """Without a C++ compiler, --compile is refused. With one, it learns the same weights."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     words = ["--steps", 2, "--compile"]
     done = subprocess.run([sys.executable, *command(film, tmp_path, *words)], cwd=ROOT, capture_output=True, text=True)
@@ -120,17 +120,17 @@ def test_compiled(film, tmp_path, monkeypatch, capsys):
     assert re.fullmatch(expected, done.stderr)
     monkeypatch.delenv("CXX")
     if not shutil.which("g++"):
-        pytest.skip("no compiler for C++")
+        pytest.skip("needs a C++ compiler")
     for out, *more in (("plain", *words[:-1]), ("compiled", *words)):
         assert train.main(command(film, tmp_path / out, *more)[1:]) == 0
     plain, compiled = (tensors(tmp_path / out) for out in ("plain", "compiled"))
     for name, tensor in plain.items():
-        # Biases begin with zeros, and the first steps of Adam enlarge the rounding of tiny gradients.
+        # Biases start at zero, and Adam's first steps enlarge the rounding errors of tiny gradients.
         assert (compiled[name].float() - tensor.float()).norm() <= 1e-3 * tensor.float().norm() + 1e-5, name
 
 
 def test_help_explains_every_default(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at its hyphen
+    monkeypatch.setenv("COLUMNS", "1000")  # so that no line breaks at a hyphen
     with pytest.raises(SystemExit):
         train.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())

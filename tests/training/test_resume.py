@@ -1,4 +1,4 @@
-"""train.py: runs that are stopped, resumed or damaged."""
+"""train.py: runs that are stopped or resumed, damaged files, and full disks."""
 
 import csv
 import os
@@ -25,8 +25,8 @@ from vfi.training.recipe import Recipe
 from vfi.weights import load_network
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
-    """The weights are equal bit for bit after SIGTERM in the middle."""
+def test_a_resumed_run_equals_an_uninterrupted_one(film, tmp_path):
+    """After SIGTERM and --resume, the weights are bit for bit those of an uninterrupted run."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(command(film, whole, "--steps", 5, "--synthetic", 0.5)[1:]) == 0
     words = [sys.executable, *command(film, parts, "--steps", 5, "--synthetic", 0.5)]
@@ -43,7 +43,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(film, tmp_path):
         with open(out / "trained-l1.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["step"] for row in rows] == list("12345")
-        for step, row in enumerate(rows):  # even a short run warms up
+        for step, row in enumerate(rows):  # even in a short run, the rate rises slowly at first
             rate = 5e-4 * trainer.schedule((step + 0.5) / 5) * (step + 1) / trainer.FIRST_STEPS
             assert float(row["learning_rate"]) == pytest.approx(rate, rel=1e-4)
 
@@ -59,8 +59,8 @@ def test_ctrl_c_leaves_a_checkpoint(film, tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_minutes_are_kept(film, tmp_path, capsys):
-    """The budget includes everything, and the schedule ends with it."""
+def test_minutes_limit_the_run(film, tmp_path, capsys):
+    """The limit covers the whole run, and the learning rate has fallen when it is reached."""
     assert train.main(command(film, tmp_path, "--minutes", 0.25, "--report", 2)[1:]) == 0
     last = capsys.readouterr().out.splitlines()[-2]
     assert 0.2 < float(re.match(r" *([\d.]+) min  step", last)[1]) < 0.6
@@ -69,8 +69,8 @@ def test_minutes_are_kept(film, tmp_path, capsys):
     assert rates[-1] < 0.2 * max(rates)
 
 
-def test_minutes_that_are_too_few(film, tmp_path):
-    """No weights are written, and the videos need not be decoded again."""
+def test_too_few_minutes_are_reported(film, tmp_path):
+    """No weights are written. The decoded videos are kept for the next run."""
     options = train.run_options(train.parse(command(film, tmp_path / "out", "--minutes", 0.5)[1:]))
     with pytest.raises(DataError, match=r"the 0\.5 minutes were over before the first step"):
         loop.train(options, time.monotonic() - 60)
@@ -78,8 +78,8 @@ def test_minutes_that_are_too_few(film, tmp_path):
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".safetensors", ".checkpoint")]
 
 
-def test_gradients_that_are_not_finite(film, tmp_path, capsys):
-    """The learning rate is far too high: such steps are skipped, and three reports of them end the run."""
+def test_steps_with_gradients_that_are_not_finite(film, tmp_path, capsys):
+    """The learning rate is far too high. Such steps are skipped, and after three reports of them the run ends."""
     assert train.main(command(film, tmp_path, "--steps", 40, "--learning-rate", 1, "--checkpoint", 0)[1:]) == 1
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
@@ -95,7 +95,7 @@ def test_gradients_that_are_not_finite(film, tmp_path, capsys):
     ("more", "kept"), [([], "none were written"), (["--checkpoint", 0], "those of step 1 are in out/trained-l1.safe")]
 )
 def test_last_gradients_that_are_not_finite(film, tmp_path, monkeypatch, capsys, more, kept):
-    """The final weights are not fully trained, so they are not written as if they were."""
+    """If the last steps were skipped, the final weights are not written, because they are not fully trained."""
     monkeypatch.chdir(tmp_path)
     assert train.main(command(film, "out", "--steps", 2, "--learning-rate", 1, *more)[1:]) == 1
     printed = capsys.readouterr()
@@ -105,8 +105,8 @@ def test_last_gradients_that_are_not_finite(film, tmp_path, monkeypatch, capsys,
     assert Path("out/trained-l1.safetensors").exists() == bool(more)
 
 
-def test_float16_goes_on_from_another_precision(trained):
-    """It gets a loss scale of its own: without one, small gradients would become zero."""
+def test_float16_resumes_from_another_precision(trained):
+    """It starts with its own loss scale. Without one, small gradients would become zero."""
     checkpoint = read_checkpoint(trained[0] / "trained-l1.checkpoint")
     network = trainer.averaging_network(seed=0)
     recipe = Recipe(precision="float16", learning_rate=1e-3, average=0.9)
@@ -117,32 +117,32 @@ def test_float16_goes_on_from_another_precision(trained):
 
 
 def test_folder_names_that_are_not_utf8(film, tmp_path):
-    """Another system named them in another encoding."""
+    """Such names come from systems with another encoding."""
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
         shutil.copytree(film, folder)
     except OSError:
-        pytest.skip("this file system takes names in UTF-8 only")
+        pytest.skip("this file system accepts only names in UTF-8")
     assert train.main(command(folder, folder / "out", "--steps", 1)[1:]) == 0
-    shutil.move(folder / "out" / "trained-l1.safetensors", tmp_path)  # safetensors takes names in UTF-8 only
+    shutil.move(folder / "out" / "trained-l1.safetensors", tmp_path)  # safetensors reads only names in UTF-8
     with safe_open(tmp_path / "trained-l1.safetensors", "pt") as file:
         assert file.metadata()["training_data"] == r"1 clip (caf\udce9)"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
-def test_a_folder_that_another_run_writes_to(film, tmp_path, capsys):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
+def test_the_folder_of_another_run_is_refused(film, tmp_path, capsys):
     with locked(tmp_path):
         assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 1
     assert capsys.readouterr().err == f"error: another run writes to {tmp_path}: name another --out\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damage_is_reported_before_resuming(film, tmp_path, capsys):
+def test_damaged_files_are_reported_before_resuming(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
     again = command(film, tmp_path, "--resume", "--steps", 2)[1:]
     log, checkpoint = tmp_path / "trained-l1.csv", tmp_path / "trained-l1.checkpoint"
     whole = log.read_text()
-    for damaged in (whole.replace(",", ";"), "junk,1\n", ""):  # the first as a spreadsheet may have saved it
+    for damaged in (whole.replace(",", ";"), "junk,1\n", ""):  # the first is what a spreadsheet may save
         log.write_text(damaged)
         assert train.main(again) == 1
         line = f"error: {log} is damaged, or is not the log of a training run: repair or remove it\n"
@@ -159,7 +159,7 @@ def test_damage_is_reported_before_resuming(film, tmp_path, capsys):
     )
 
 
-def test_a_spent_budget_is_reported(film, tmp_path, capsys):
+def test_resuming_a_finished_run_is_reported(film, tmp_path, capsys):
     assert train.main(command(film, tmp_path, "--steps", 1)[1:]) == 0
     capsys.readouterr()
     assert train.main(command(film, tmp_path, "--resume")[1:]) == 0
@@ -169,12 +169,12 @@ def test_a_spent_budget_is_reported(film, tmp_path, capsys):
     ]  # fmt: skip
 
 
-def test_weights_name_all_their_sources(film, tmp_path):
+def test_weights_list_all_their_sources(film, tmp_path):
     shutil.copytree(film, tmp_path / "more")
     for out, *options in (
         ("one", "--steps", 1),
         ("one", "--steps", 3, "--resume"),
-        ("one", "--steps", 3, "--crop", 64, "--resume"),  # which is refused
+        ("one", "--steps", 3, "--crop", 64, "--resume"),  # no steps are left, so nothing is trained
         ("one", "--steps", 4, "--batch", 3, "--resume"),
         ("one", "--steps", 6, "--data", tmp_path / "more", "--resume"),
         ("two", "--steps", 1, "--start", tmp_path / "one" / "trained-l1.safetensors"),
@@ -198,7 +198,7 @@ def test_weights_name_all_their_sources(film, tmp_path):
     assert found["three"]["training_data"].endswith(f"listed with their licences in weights/README.md; {film_data}")
 
 
-def test_resume_starts_anew_only_with_auto(film, tmp_path, monkeypatch, capsys):
+def test_resume_starts_a_new_run_only_with_auto(film, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train.main(command(film, "out", "--resume", "--steps", 1)[1:]) == 1
     assert capsys.readouterr().err == (
@@ -210,7 +210,7 @@ def test_resume_starts_anew_only_with_auto(film, tmp_path, monkeypatch, capsys):
         assert f"l1: L1, {what}\n" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files have no largest size there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot limit the size of files")
 @pytest.mark.parametrize(
     ("most", "what", "left"),
     [
@@ -220,7 +220,7 @@ def test_resume_starts_anew_only_with_auto(film, tmp_path, monkeypatch, capsys):
     ids=["decoding", "checkpoint"],
 )
 def test_a_full_disk(film, tmp_path, most, what, left):
-    """A limit of the file size, in MiB, stands for a full disk: one line, no partial file, and weights if they fit."""
+    """A limit of the file size (MiB) stands for it: one error line, no partial files, and the weights if they fit."""
     limited = ["bash", "-c", f'ulimit -f {most * 1024} && exec "$@"', "-", sys.executable]
     words = command(film, tmp_path / "out", "--steps", 1)
     done = subprocess.run([*limited, *words], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What crops may show: synthetic motion, stills, measured motion and variations, all of it off by default."""
+"""Options of crops: synthetic motion, stills, measured motion and variations. All are off by default."""
 
 import hashlib
 from dataclasses import replace
@@ -19,7 +19,7 @@ from vfi.training.flow import Flow, footage_motion
 from vfi.training.recipe import Sampling
 from vfi.training.stills import Stills
 
-# Of everything that can be on, without folders.
+# All options of crops, except those that need a folder.
 EVERYTHING = Sampling(
     strides=4, pan=20, by_flow=True, zoom=1.5, rotation=10, light=0.1, degraded=0.5, synthetic=0.5, speed=24, objects=3,
     perspective=0.05, acceleration=0.4, blur=0.3,
@@ -34,7 +34,7 @@ def textured(tmp_path, make_clip, moving_frames):
 
 @pytest.fixture
 def stills(tmp_path, noise):
-    """A photograph, and a cut-out: a disc of a single colour."""
+    """A folder with a photograph and a cut-out, which is a magenta disc."""
     folder = tmp_path / "stills"
     (folder / "deep").mkdir(parents=True)
     photograph = (255 * noise(300, 320)).astype(np.uint8)
@@ -51,21 +51,21 @@ def samples(footage, sampling, crop=32, seed=1, step=0, total=16, **more):
 
 
 def test_everything_is_off_by_default(tmp_path, make_clip):
-    """Crops of videos are those of the version before these options, bit for bit."""
+    """With the default options, crops are bit for bit those of the version before these options."""
     make_clip("noise/noise.mp4", np.random.default_rng(0).integers(0, 256, (10, 140, 150, 3), dtype=np.uint8))
     drawn = samples(Footage([tmp_path / "noise"], tmp_path / "cache"), Sampling(), seed=5, step=1)
     content = b"".join((255 * frames).round().byte().numpy().tobytes() for frames in drawn)
     assert hashlib.sha256(content).hexdigest()[:16] == "86a8800662f1a5c1"
 
 
-def test_options_change_nothing_else(textured):
-    """Crops without synthetic motion are the same with whatever synthetic crops look like."""
+def test_synthetic_options_do_not_change_other_crops(textured):
+    """Crops of the videos do not depend on the options for synthetic crops."""
     few = Sampling(synthetic=0.5)
     some = replace(few, speed=24, objects=3, perspective=0.05, acceleration=0.4, blur=0.3)
     real, truth, other = (samples(textured, sampling)[1] for sampling in (Sampling(), few, some))
     count = sum(any(torch.equal(crop, one) for one in real) for crop in truth)
     assert 4 <= count <= 12
-    assert torch.equal(truth[:count], other[:count])  # they come first
+    assert torch.equal(truth[:count], other[:count])  # crops of the videos come first
     assert not torch.equal(truth[count:], other[count:])
 
 
@@ -78,7 +78,7 @@ def test_every_option_has_an_effect(name, textured):
     assert not torch.equal(one, other)
 
 
-def test_samples_are_those_of_all_processes(textured, stills):
+def test_parts_of_processes_make_up_the_whole_batch(textured, stills):
     sampling = replace(EVERYTHING, stills=str(stills))
     batches = Batches(textured, 32, 3, sampling)
     whole = batches(7, 12)
@@ -100,12 +100,13 @@ def backwards(scenes):
     """The scenes with time reversed."""
     turned = [scenes.layers.copy(), scenes.objects.copy()]
     for motions in turned:
-        motions[..., 4:10] *= -1  # warp and way
-        motions[..., 12:14] *= -1  # tilt
+        motions[..., 4:10] *= -1  # change of shape, and shift
+        motions[..., 12:14] *= -1  # change of perspective
     return scenes._replace(layers=turned[0], objects=turned[1])
 
 
 def still_scenes(scenes):
+    """The scenes without any motion."""
     layers, objects = scenes.layers.copy(), scenes.objects.copy()
     for motions in (layers, objects):
         motions[..., 4:10] = motions[..., 12:] = 0
@@ -113,7 +114,8 @@ def still_scenes(scenes):
 
 
 @pytest.mark.parametrize("sampling", [Sampling(synthetic=1.0), replace(EVERYTHING, synthetic=1.0, by_flow=False)])
-def test_layers_move_and_the_middle_is_in_the_middle(sampling, textured):
+def test_the_truth_is_halfway_through_the_motion(sampling, textured):
+    """Layers move. Reversed motion gives the same frames in reverse order, and no motion gives equal frames."""
     draw = Batches(textured, 32, sampling=sampling).scenes
     scenes = draw.draw(np.random.default_rng(0), np.random.default_rng(1), 6)
     frames = draw.render(scenes)
@@ -127,7 +129,7 @@ def test_layers_move_and_the_middle_is_in_the_middle(sampling, textured):
 
 
 def test_speeds_of_layers(textured):
-    """Most layers are slow by default; with --speed, all speeds up to it are equally likely."""
+    """By default, most layers are slow. With --speed, all speeds up to it are equally likely."""
 
     def speeds(sampling):
         scenes = Batches(textured, 32, sampling=sampling).scenes
@@ -140,7 +142,7 @@ def test_speeds_of_layers(textured):
     assert np.allclose(np.quantile(even, [0.25, 0.5, 0.75]), [6, 12, 18], atol=0.7)
 
 
-def test_objects_have_all_sizes_and_places(textured):
+def test_objects_have_all_numbers_and_sizes(textured):
     scenes = Batches(textured, 32, sampling=Sampling(synthetic=1.0, objects=4)).scenes
     drawn = scenes.draw(np.random.default_rng(0), np.random.default_rng(1), 2000)
     assert np.allclose(np.bincount(drawn.exists.sum(axis=1)) / 2000, 0.2, atol=0.05)
@@ -151,7 +153,7 @@ def test_objects_have_all_sizes_and_places(textured):
 
 
 def test_the_share_of_synthetic_samples(textured):
-    """The other samples are the same as without synthetic ones; both kinds have the same range."""
+    """The other samples are the same as without synthetic ones. Both kinds have the same range of values."""
     one, truth, two = samples(textured, Sampling(synthetic=0.3), total=64)
     real = samples(textured, Sampling(), total=64)[1]
     same = (truth[:, None] == real[None]).flatten(2).all(dim=2).any(dim=1)
@@ -164,7 +166,7 @@ def test_the_share_of_synthetic_samples(textured):
 # --- Stills ---
 
 
-def test_stills_are_read_in_all_sizes(stills):
+def test_stills_are_kept_in_several_sizes(stills):
     found = Stills(stills, "cpu")
     assert (len(found.backgrounds), len(found.cutouts)) == (1, 1)
     assert found.backgrounds.table[0, :3, 1:].tolist() == [[300, 320], [150, 160], [75, 80]]
@@ -209,19 +211,19 @@ def test_stills_that_cannot_be_used(content, message, tmp_path):
 # --- Measured motion ---
 
 
-def test_flow_is_measured_and_kept(tmp_path, make_clip, moving_frames, monkeypatch):
-    """The texture moves by 6 pixels across, and 3 up."""
+def test_flow_is_measured_once(tmp_path, make_clip, moving_frames, monkeypatch):
+    """The texture moves by 6 pixels across and 3 up per frame. The second call reads the kept result."""
     make_clip("moving/moving.mp4", moving_frames(6, 160, 200, step=6))
     footage = Footage([tmp_path / "moving"], tmp_path / "cache")
     (motion,) = footage_motion(footage)
     assert motion.shape == footage.scenes[0].motion.shape
     assert np.median(motion) == pytest.approx(np.hypot(6, 3), abs=0.5)
-    monkeypatch.setattr(Flow, "__call__", None)  # it is not measured again
+    monkeypatch.setattr(Flow, "__call__", None)  # a second measurement would fail
     assert np.array_equal(footage_motion(footage)[0], motion)
 
 
-def test_fast_triplets_are_drawn_more_often(tmp_path, make_clip, moving_frames):
-    """By change, texture decides; by flow, speed does: strides of fast motion, but none out of reach."""
+def test_by_flow_draws_fast_motion_within_reach(tmp_path, make_clip, moving_frames):
+    """With by_flow, triplets are chosen by speed, up to a limit. Without it, by change, without a limit."""
     make_clip("moving/moving.mp4", moving_frames(20, 160, 200, step=5))
     footage = Footage([tmp_path / "moving"], tmp_path / "cache")
 
@@ -232,15 +234,15 @@ def test_fast_triplets_are_drawn_more_often(tmp_path, make_clip, moving_frames):
 
     by_flow = strides(Sampling(strides=7, by_flow=True))
     assert by_flow[1:6].min() > 0
-    assert by_flow[6:].max() == 0  # 6 x 5.6 pixels
+    assert by_flow[6:].max() == 0  # 6 x 5.6 pixels are over the limit
     assert strides(Sampling(strides=7))[6] > 0
 
 
 # --- Variations ---
 
 
-def test_zoomed_and_turned_crops_stay_true(tmp_path, make_clip):
-    """Colours that are linear in space stay linear, with a slope by the zoom; the middle stays the middle."""
+def test_zoomed_and_rotated_triplets_stay_consistent(tmp_path, make_clip):
+    """The clip's colours are linear in space and time. The truth stays the mean; the slopes show the zoom."""
     rows, columns = np.mgrid[:160, :160]
     frames = np.stack([np.stack([columns, rows, np.full_like(rows, 12 * t)], axis=2) for t in range(8)])
     make_clip("linear/linear.mp4", frames.astype(np.uint8))
@@ -254,7 +256,7 @@ def test_zoomed_and_turned_crops_stay_true(tmp_path, make_clip):
     assert zoom.max() > 1.2
 
 
-def test_noise_and_compression_spare_the_truth(textured):
+def test_noise_and_compression_do_not_change_the_truth(textured):
     clean, noisy = (samples(textured, sampling) for sampling in (Sampling(), Sampling(degraded=0.5)))
     assert torch.equal(clean[1], noisy[1])
     error = [(255 * (one - other)).abs().mean(dim=(1, 2, 3)) for one, other in zip(clean, noisy, strict=True)]
@@ -265,7 +267,7 @@ def test_noise_and_compression_spare_the_truth(textured):
 
 
 def test_light_changes_linearly(textured):
-    """Of the mean brightness: the middle frame lies in the middle of the outer ones."""
+    """The mean brightness of the middle frame is halfway between those of the outer frames."""
     batches = Batches(textured, 32, sampling=Sampling(light=0.1))
     frames = torch.full((16, 3, 3, 8, 8), 100.0)
     changes = batches.augmentation.draw_changes(np.random.default_rng(0), 16)
@@ -275,8 +277,8 @@ def test_light_changes_linearly(textured):
     assert (varied[:, 0] - varied[:, 2]).abs().max() > 1
 
 
-def test_samples_are_shown(film, tmp_path, capsys):
-    """Before the truth, the truth, after, and motion: two samples of 32 pixels side by side, and two below."""
+def test_show_writes_a_sheet_of_samples(film, tmp_path, capsys):
+    """Each sample shows the first frame, the truth, the second frame and the motion. Two samples make up a row."""
     words = ["--data", film, "--out", tmp_path / "out", "--crop", 32, "--synthetic", 0.5, "--speed", 9, "--show", 4]
     assert train.main([str(word) for word in words]) == 0
     path = tmp_path / "out" / "samples.png"
@@ -291,9 +293,9 @@ def test_samples_are_shown(film, tmp_path, capsys):
     assert list(tmp_path.rglob("*.checkpoint")) == []
 
 
-def test_a_run_with_everything(film, stills, tmp_path, capsys):
+def test_a_run_with_all_options_of_crops(film, stills, tmp_path, capsys):
     words = ["--steps", 2, "--synthetic", 0.3, "--speed", 20, "--objects", 2, "--stills", stills, "--by-flow"]
     words += ["--zoom", 1.3, "--rotation", 5, "--light", 0.1, "--degraded", 0.2, "--least-weight", 0.5, "--strides", 4]
     assert train.main(command(film, tmp_path / "out", *words)[1:]) == 0
     assert train.main(command(film, tmp_path / "out", "--steps", 3, "--resume")[1:]) == 0
-    assert "changed: steps 2 -> 3\n" in capsys.readouterr().out  # the checkpoint keeps the rest
+    assert "changed: steps 2 -> 3\n" in capsys.readouterr().out  # the other options come from the checkpoint

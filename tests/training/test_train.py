@@ -1,4 +1,4 @@
-"""train.py learns, with L1 and with the distance of features."""
+"""train.py learns, with L1 and with the distance of features; and --validate measures the result."""
 
 import csv
 import math
@@ -24,7 +24,7 @@ from vfi.training.recipe import Sampling
 from vfi.weights import load_network
 
 
-def test_the_start_is_averaging(noise):
+def test_the_network_starts_by_averaging(noise):
     one, two = (torch.from_numpy(noise(64, 64, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2))
     with torch.inference_mode():
         out = trainer.averaging_network(0)(one, two)
@@ -43,8 +43,8 @@ def test_schedule():
     assert values == sorted(values[:top]) + sorted(values[top:], reverse=True)
 
 
-def test_it_learns(trained):
-    """The error that it prints and logs for the last steps is clearly below averaging."""
+def test_training_improves_on_averaging(trained):
+    """The error that is logged for the last steps is clearly below that of averaging."""
     out, _, printed = trained
     with open(out / "trained-l1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -59,14 +59,14 @@ def test_it_learns(trained):
     assert "held-out crops" in printed
 
 
-def test_run_takes_the_trained_weights(trained, frames, tmp_path):
-    """The exported weights, averaged and in 16 bits, have learned it, too."""
+def test_run_uses_the_trained_weights(trained, frames, tmp_path):
+    """The written weights, which are averaged and have 16 bits, are better than averaging the frames, too."""
     for name, frame in zip(("one", "truth", "two"), frames, strict=True):
         pictures.write(tmp_path / f"{name}.png", pictures.Picture(frame))
     words = ["--one", tmp_path / "one.png", "--two", tmp_path / "two.png", "--out", tmp_path / "out.png"]
     assert run.main([*map(str, words), "--weights", str(trained[0] / "trained-l1.safetensors")]) == 0
     average = (frames[0].astype(float) + frames[2]) / 2
-    seen = slice(REACH, -REACH)  # the part that the network sees in training
+    seen = slice(REACH, -REACH)  # the part that was the crop in training
     error, simple = (
         np.abs(picture - frames[1])[seen, seen].mean()
         for picture in (pictures.read(tmp_path / "out.png").pixels.astype(float), average)
@@ -74,7 +74,7 @@ def test_run_takes_the_trained_weights(trained, frames, tmp_path):
     assert error < 0.7 * simple
 
 
-def test_validation_is_one_number(trained, frames, tmp_path, capsys):
+def test_validation_prints_psnr_and_feature_distance(trained, frames, tmp_path, capsys):
     out, film, _ = trained
     (tmp_path / "text.mp4").write_text("this is no video")
     weights = str(out / "trained-l1.safetensors")
@@ -93,9 +93,10 @@ def test_validation_is_one_number(trained, frames, tmp_path, capsys):
     assert re.fullmatch(r"skipped: .*text.mp4 is not a video, .*\n", printed.err)
 
 
-def test_validation_takes_every_fifteenth(make_clip, moving_frames):
+def test_validation_uses_every_15th_triplet(make_clip, moving_frames):
+    """Triplets are counted from the start of the clip, also after a cut. Those with a repeated frame are left out."""
     frames = moving_frames(40, 64, 64)
-    frames[16] = frames[15]  # shown twice
+    frames[16] = frames[15]  # a repeated frame
     frames[20:] //= 3  # a cut
     found = list(validation.triplets(make_clip("clip.mp4", frames)))
     assert len(found) == 2
@@ -103,8 +104,8 @@ def test_validation_takes_every_fifteenth(make_clip, moving_frames):
         assert np.array_equal(triplet, frames[t : t + 3])
 
 
-def test_crops_come_with_their_surroundings(published_file, noise):
-    """Kernels reach into the surroundings of a crop, but the network does not see them."""
+def test_kernels_read_the_surroundings_of_crops(published_file, noise):
+    """The kernels read pixels around a crop, but the network computes them from the crop alone."""
     network = load_network(weights=published_file)
     one, two = (torch.from_numpy(noise(128, 128, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2))
     around = [F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two)]
@@ -119,7 +120,7 @@ def test_prefetched_crops_are_the_same(film, tmp_path):
     here, elsewhere = torch.device("cpu"), torch.device("meta")
     ahead = Feed(batches, elsewhere, 4, 2, 2)
     assert ahead.thread
-    ahead.device = here  # otherwise nothing is kept on it
+    ahead.device = here  # the meta device would keep no pixels
     for step in (0, 1, 2, 7, 8):
         assert all(map(torch.equal, ahead(step), batches(step, 4, 2, 4)))
 
@@ -132,8 +133,8 @@ def test_lf_starts_from_the_bundled_l1(film, tmp_path, capsys):
     assert 0 < max(changes) < 0.01
 
 
-def test_lf(trained, tmp_path, capsys):
-    """It starts from l1 weights, and steps on the distance of features reduce that distance."""
+def test_lf_reduces_the_feature_distance(trained, tmp_path, capsys):
+    """Training starts from l1 weights, and reduces the distance of features."""
     run, film, _ = trained
     start = run / "trained-l1.safetensors"
     words = command(film, tmp_path, "--model", "lf", "--start", start, "--steps", 40, "--average", 0.5)

@@ -1,4 +1,4 @@
-"""How weights are measured: by motion, and on pictures that move as a whole."""
+"""How weights are measured: errors by speed of motion, and PSNR on pictures that move as a whole (reach)."""
 
 import csv
 import shutil
@@ -26,7 +26,7 @@ def average(one, two):
 
 
 def test_reach_of_averaging(photograph):
-    """Averaging is exact where colours are linear, and worse the farther a texture moves."""
+    """Averaging is exact where colours are linear. Elsewhere, it is the worse the farther the picture moves."""
     rows, columns = torch.meshgrid(torch.arange(180), torch.arange(200), indexing="ij")
     linear = torch.stack([rows, columns, rows]) / 255
     assert measure_reach(average, [linear], [4, 16])["diagonal"] == [BEST, BEST]
@@ -37,7 +37,7 @@ def test_reach_of_averaging(photograph):
 @pytest.mark.parametrize(
     ("direction", "down", "across"), [("horizontal", 0, 7), ("vertical", 7, 0), ("diagonal", 7, 7)]
 )
-def test_reach_moves_by_the_shift(direction, down, across, noise):
+def test_reach_moves_pictures_by_the_shift(direction, down, across, noise):
     picture = torch.from_numpy(noise(180, 200)).permute(2, 0, 1)
     seen = []
 
@@ -51,21 +51,21 @@ def test_reach_moves_by_the_shift(direction, down, across, noise):
     assert torch.equal(one[..., : height - 2 * down, : width - 2 * across], two[..., 2 * down :, 2 * across :])
 
 
-def test_reach_needs_room(noise):
+def test_reach_refuses_too_small_pictures(noise):
     picture = torch.from_numpy(noise(2 * (REACH + 8), 200)).permute(2, 0, 1)
     with pytest.raises(ValueError, match="a picture of 200x66 is too small"):
         measure_reach(average, [picture], [8])
 
 
-def test_centre():
+def test_centre_cuts_out_the_middle():
     frame = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     assert np.array_equal((255 * centre(frame, 3)).round().permute(1, 2, 0).numpy(), frame[1:4, 2:5])
     assert centre(frame, 100).shape == (3, 5, 7)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(2, "slow"), (6, "4 to 10"), (14, "fast")])
-def test_errors_are_collected_by_motion(step, expected, photograph):
-    """A picture that moves by `step` pixels across."""
+def test_errors_are_grouped_by_motion(step, expected, photograph):
+    """The picture moves sideways by `step` pixels per frame."""
     one, truth, two = (np.ascontiguousarray(photograph[:, step * t : step * t + 500]) for t in range(3))
     classes = MotionClasses()
     classes.add(truth ^ 8, one, truth, two)  # an error of 8 levels
@@ -82,8 +82,8 @@ def rows_of(table):
         return list(csv.DictReader(file))
 
 
-def test_the_log_has_the_reach(film, tmp_path, monkeypatch, capsys):
-    """Logs of earlier versions, without it, are continued."""
+def test_the_log_contains_the_reach(film, tmp_path, monkeypatch, capsys):
+    """Logs of earlier versions, which have no such column, can be continued."""
     shutil.copytree(film, tmp_path / "other")
     monkeypatch.chdir(tmp_path)
     words = command(film, "out", "--held-out", "other")[1:]
@@ -100,7 +100,7 @@ def test_the_log_has_the_reach(film, tmp_path, monkeypatch, capsys):
     assert [bool(row["reach"]) for row in rows] == [False, True]
 
 
-def test_the_tool_prints_the_table(photograph, tmp_path, capsys):
+def test_the_reach_tool_prints_a_table(photograph, tmp_path, capsys):
     pictures.write(tmp_path / "small.png", pictures.Picture(photograph[:140, :150]))
     assert reach.main(["--pictures", str(tmp_path / "small.png")]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
@@ -110,7 +110,7 @@ def test_the_tool_prints_the_table(photograph, tmp_path, capsys):
     assert values["horizontal"][0] > values["horizontal"][-1] > 10
 
 
-def test_recipes_are_compared(film, tmp_path, capfd):
+def test_compare_recipes_prints_a_row_per_recipe(film, tmp_path, capfd):
     shutil.copytree(film, tmp_path / "other")
     words = ["--data", film, "--held-out", tmp_path / "other", "--out", tmp_path / "out", "--steps", 1]
     words += ["--common", "--crop 32 --batch 2 --precision float32", "--synthetic 0", "--synthetic 1 --speed 9"]

@@ -14,9 +14,9 @@ from vfi.video.job import VideoOptions
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def in_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for scripts that run there
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for scripts that run in the temporary folder
 
 
 @pytest.fixture

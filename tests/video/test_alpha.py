@@ -10,12 +10,12 @@ BLENDED = "holds no transparency: the video was blended with white"
 
 
 def alpha_planes(count, scale=1):
-    """A level of transparency for each frame: 20, 40, 60 and so on."""
+    """A uniform alpha plane for each frame, with the values 20, 40, 60 and so on."""
     return [np.full((48, 64), scale * 20 * (number + 1)) for number in range(count)]
 
 
 def transparent(name, codec, pixel_format="yuva420p", options=None):
-    """A video of four moving frames with transparency."""
+    """Writes a video of four moving frames with transparency."""
     scale = 4 if "10" in pixel_format else 1
     frames = [[scale * plane for plane in planes] for planes in moving(4)]
     if "444" in pixel_format:
@@ -35,7 +35,7 @@ def levels_of(path):
     if not source.layout.alpha:
         return None
     scale = 2 ** (source.layout.bits - 8)
-    planes = [frame.planes[-1] for frame in source.frames()]  # of pictures, all channels in one
+    planes = [frame.planes[-1] for frame in source.frames()]  # pictures have all channels in one plane
     return [float((plane[..., -1] if plane.ndim == 3 else plane).mean()) / scale for plane in planes]
 
 

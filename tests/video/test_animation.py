@@ -12,7 +12,7 @@ from vfi.video.source import open_source
 
 
 def write(path, levels, durations, alpha=False):
-    """Frames of one grey each."""
+    """Writes an animated WebP of uniformly grey frames; with alpha, one pixel of each is transparent."""
     colour = (255,) if alpha else ()
     frames = [Image.new("RGBA" if alpha else "RGB", (64, 48), (level, level, level, *colour)) for level in levels]
     if alpha:
@@ -33,8 +33,8 @@ def test_a_constant_rate(alpha, make_more):
     assert [frame.to_ndarray(format="rgb24")[20, 20, 0] for frame in film.frames][:5] == [50, 55, 60, 65, 70]
 
 
-def test_durations_of_their_own(make_more):
-    """Frames without a duration are shown as long as browsers show them: 100 ms."""
+def test_frames_with_different_durations(make_more):
+    """A frame whose duration is 0 is shown for 100 ms, as in browsers."""
     write("in.webp", (50, 60, 70, 80), [40, 100, 0, 60])
     film, _ = make_more("in.webp", "out.mkv")
     assert film.times[::2] == pytest.approx([0, 0.04, 0.14, 0.24], abs=1e-3)

@@ -39,7 +39,7 @@ def test_codecs(target, wishes, codec, pixel_format, make_more):
 @pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
 @pytest.mark.parametrize(("pixel_format", "bits"), [("yuv420p", 8), ("yuv420p10le", 10), ("yuv420p12le", 10)])
 def test_ten_bits_become_hevc(target, pixel_format, bits, make_more):
-    """Players that show 10 bits show them in HEVC; 8 bits stay in H.264, which every player shows."""
+    """Players that support 10 bits support them in HEVC; 8 bits stay in H.264, which every player supports."""
     scale = 1 if pixel_format == "yuv420p" else 4 if pixel_format == "yuv420p10le" else 16
     frames = [[plane * scale for plane in planes] for planes in moving(3)]
     film, notes = make_more(make("in.mkv", frames, 24, "ffv1", pixel_format), target)
@@ -63,7 +63,7 @@ def test_ten_bits_become_hevc(target, pixel_format, bits, make_more):
         ("yuv444p", None, {"pixel_format": "yuv420p"}),
     ],
 )
-def test_lost_samples_of_colour_are_noted(pixel_format, kept, options, make_more):
+def test_lost_chroma_resolution_is_noted(pixel_format, kept, options, make_more):
     planes = av.VideoFormat(pixel_format, 64, 48).components
     sizes = [(plane.height, plane.width) for plane in planes]
     frames = [[np.full(size, 90 + 5 * number) for size in sizes] for number in range(3)]

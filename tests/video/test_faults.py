@@ -46,7 +46,7 @@ def test_targets_that_cannot_be_written():
     Path("full").mkdir()
     Path("full/thing").write_text("")
     refused("in.mp4 is the input, which it would replace: name another file", target=source, usage=True)
-    if sys.platform == "linux":  # where not even root can write
+    if sys.platform == "linux":  # not even root can write to /proc
         refused("/proc/out.mp4 cannot be written: no ", target="/proc/out.mp4")
     refused("no/out.mp4 cannot be written: there is no folder no", target="no/out.mp4")
     refused("full is a folder that is not empty", target="full")
@@ -90,8 +90,8 @@ def test_options_that_cannot_be_satisfied(message, wishes, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_encoders_that_refuse():
-    """Some refuse at once, such as those for missing hardware, and one after the first frame."""
+def test_encoders_that_refuse_options_or_frames():
+    """Some encoders fail when they are opened, such as those for missing hardware, and one at the first frame."""
     make("in.mkv", moving(3), codec="ffv1")
     refused(
         "libsvtav1 cannot encode yuv420p of 64x48 with crf 24, preset 99: ", "in.mkv", codec="libsvtav1", preset="99"
@@ -113,9 +113,9 @@ def test_one_frame(make_more):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_truncated_in_the_middle(suffix, make_more):
-    """The readable frames are used; if the file states its length, the note says how much is lost."""
-    # Random pictures, for files long enough to be cut.
+def test_files_truncated_in_the_middle(suffix, make_more):
+    """The frames that can be decoded are used; if the file states its length, a note says how many are missing."""
+    # Random pictures make the files large enough to be truncated.
     generator = np.random.default_rng(0)
     frames = [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(40)]
     if suffix == "mp4":
@@ -157,7 +157,7 @@ def test_a_change_of_size(make_more):
     refused("in.ts changes its size from 64x48 to 80x64 after 5 frames", "in.ts")
 
 
-def test_a_change_of_size_behind_the_deinterlacer():
+def test_a_change_of_size_of_interlaced_video():
     options = {"flags": "+ildct+ilme", "x264-params": "tff=1", "qp": "0", "preset": "ultrafast"}
     parts = [make(f"{width}.ts", moving(5, width, 64), options=options) for width in (80, 64)]
     Path("in.ts").write_bytes(b"".join(Path(part).read_bytes() for part in parts))
@@ -172,7 +172,7 @@ def test_a_change_of_size_behind_the_deinterlacer():
     ],
 )
 def test_two_frames_with_the_same_time(times, moved, make_more):
-    """If there is a gap, the second is shown in it; otherwise it is left out, and a note says so."""
+    """If a gap follows, the second frame is shown in the gap; otherwise it is left out, and a note says so."""
     moments = [*times[:3], 241, *times[4:]]
     source = make("whole.mkv", grey(range(50, 61)), codec="ffv1", times=moments, time_base=Fraction(1, 1000))
     with av.open(source) as old, av.open("in.mkv", "w") as new:
@@ -198,7 +198,7 @@ def test_a_variable_rate_with_a_complicated_average(make_more):
     assert film.times[2::2] == pytest.approx([(time - times[0]) / 90000 for time in times[1:]], abs=1e-6)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_memory_does_not_grow_with_length():
     script = (
         "import sys, resource; from vfi.video import job as video\n"

@@ -85,7 +85,7 @@ def test_a_target_rate(rate, target, count, make_more):
     exact = np.array([60 + 4 * min(number * float(Fraction(rate) / target), frames - 1) for number in range(count)])
     assert np.abs(np.array(film.levels) - exact).max() <= 4 / 16 + 1
     if target == 60:
-        assert len(calls) == 4 * 23  # only the eighths that are shown, and those that they need
+        assert len(calls) == 4 * 23  # only the eighths that are shown, and those that are needed to compute them
     if target == 50:
         assert len(calls) == 23
 

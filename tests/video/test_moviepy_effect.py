@@ -8,7 +8,7 @@ from vfi.moviepy_effect import SepConv
 
 
 def clip():
-    """Ten frames per second, each brighter by ten levels."""
+    """A clip of ten frames per second, each brighter than the one before by ten levels."""
     frames = VideoClip(lambda time: np.full((48, 64, 3), 40 + 10 * int(time * 10 + 1e-6), np.uint8), duration=0.6)
     return frames.with_fps(10)
 

@@ -36,7 +36,7 @@ def test_sound_is_copied_byte_for_byte(source, codec, target, make_more):
 
 
 def test_sound_of_a_transport_stream(make_more):
-    """There, each packet has a header of seven bytes, which MP4 stores once."""
+    """In a transport stream, each packet of AAC has a header of seven bytes; MP4 stores it once for the track."""
     source = make("in.ts", grey(range(50, 80)), sound=["aac"])
     film, notes = make_more(source)
     assert notes == []
@@ -79,7 +79,7 @@ def test_sound_of_many_channels(sound, target, became, make_more):
 
 
 def test_sound_that_begins_before_the_video_in_avi(make_more):
-    """AAC begins a fraction of a frame earlier: no frame is repeated because of that."""
+    """AAC begins a fraction of a frame before the video: no frame is repeated to fill that time."""
     film, notes = make_more(make("in.mkv", grey(range(50, 60)), 20, sound=["aac"]), "out.avi")
     assert notes == []
     assert film.times == pytest.approx([number / 40 for number in range(20)], abs=1e-6)

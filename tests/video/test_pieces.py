@@ -1,4 +1,4 @@
-"""Pieces of a video."""
+"""Pieces of a video, from a start to an end."""
 
 import itertools
 from fractions import Fraction
@@ -36,7 +36,7 @@ def test_pieces_together_have_the_frames_of_the_whole(wishes, make_more):
 
 
 def test_a_piece_deep_in_a_long_file_is_found_by_seeking(make_more):
-    """Frames refer to others, and decoding must start from a key frame."""
+    """Frames depend on other frames, so that decoding must start at the key frame before the piece."""
     source = make("in.mp4", moving(240, step=1), options={"crf": "10", "g": "30"}, sound=["aac"])
     whole, _ = make_more(source)
     piece, notes = make_more(source, "piece.mp4", start=Fraction(7), end=Fraction(8), crf=10)

@@ -94,7 +94,7 @@ def test_ten_bits_and_hdr(codec, target, make_more):
             old, new = (np.frombuffer(bytes(f.side_data[kind]), np.int32) for f in (before.frames[0], frame))
             if kind == kinds[0]:  # rationals may be written in more than one way
                 old, new = (values[:20:2] / values[1:20:2] for values in (old, new))
-            assert old == pytest.approx(new, abs=1e-4 if codec == "libsvtav1" else 0)  # AV1 has fractions of two
+            assert old == pytest.approx(new, abs=1e-4 if codec == "libsvtav1" else 0)  # AV1 stores binary fractions
 
 
 def test_a_note_names_what_a_codec_cannot_keep(make_more):
@@ -117,7 +117,7 @@ def test_rotated_videos_of_phones(degrees, mirrored, make_more):
     assert notes == []
     assert (film.width, film.height) == ((48, 64) if degrees % 180 else (64, 48))
     assert all(frame.rotation == 0 for frame in film.frames)
-    upright = np.rot90(frames[0][0], degrees // 90)  # both turn to the left
+    upright = np.rot90(frames[0][0], degrees // 90)  # both rotate counterclockwise
     upright = np.fliplr(upright) if mirrored else upright
     for planes in film.planes:
         assert np.abs(planes[0].astype(int) - upright).mean() < 3

@@ -53,43 +53,43 @@ def test_killed_at_ten_moments_and_resumed(make_more):
     assert sorted(file.name for file in Path().iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
-def test_pictures_are_resumed_too(folder):
+def test_a_run_that_writes_pictures_is_resumed(folder):
     folder()
     given = []
 
-    def breaks_off(one, two):
+    def interrupting_mean(one, two):
         given.append(1)
         if len(given) == 5:
             raise KeyboardInterrupt
         return mean(one, two)
 
     with pytest.raises(KeyboardInterrupt):
-        video.interpolate("frames", "more", breaks_off, note=given.append)
+        video.interpolate("frames", "more", interrupting_mean, note=given.append)
     assert not Path("more").exists()
     assert len(list(Path("more.partial").glob("*.png"))) == 9
-    video.interpolate("frames", "more", breaks_off, resume=True, note=given.append)
+    video.interpolate("frames", "more", interrupting_mean, resume=True, note=given.append)
     assert "9 frames of more were finished before" in given
     assert len(list(Path("more").iterdir())) == 22
 
 
-def broken_off(target, after=20, **arguments):
-    """Ends a run by Ctrl-C after some new frames; returns what it left and printed."""
+def interrupted_run(target, after=20, **arguments):
+    """Interrupts a run as Ctrl-C does, after `after` new frames; returns the run's notes."""
     notes, calls = [], []
 
-    def breaks_off(one, two):
+    def interrupting_mean(one, two):
         calls.append(1)
         if len(calls) > after:
             raise KeyboardInterrupt
         return mean(one, two)
 
     with pytest.raises(KeyboardInterrupt):
-        video.interpolate("in.mp4", target, breaks_off, note=notes.append, part_frames=16, **arguments)
+        video.interpolate("in.mp4", target, interrupting_mean, note=notes.append, part_frames=16, **arguments)
     return notes
 
 
 def test_ctrl_c_leaves_a_playable_video():
     make("in.mp4", moving(50), sound=["aac"])
-    notes = broken_off("out.mp4")
+    notes = interrupted_run("out.mp4")
     assert notes == ["what is finished can be seen in out.partial.mp4; --resume continues after 32 frames"]
     film = Film("out.partial.mp4")
     assert film.count == 41
@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_a_playable_video():
 
 def test_ctrl_c_before_the_first_part_is_complete():
     make("in.mp4", moving(50))
-    notes = broken_off("out.mp4", after=3)
+    notes = interrupted_run("out.mp4", after=3)
     anew = "too little for --resume, which begins anew"
     assert notes == [f"what is finished can be seen in out.partial.mp4; {anew}"]
     assert Film("out.partial.mp4").count == 7
@@ -115,7 +115,7 @@ def test_ctrl_c_before_the_first_part_is_complete():
 
 def test_resume_refuses_another_source_or_options():
     make("in.mp4", moving(50))
-    broken_off("out.mp4")
+    interrupted_run("out.mp4")
     for what, arguments in {
         "factor, encoding": {"options": VideoOptions(factor=4)},
         "start": {"options": VideoOptions(start=Fraction(1))},
@@ -147,7 +147,7 @@ except video.VideoError as error:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of files")
 @pytest.mark.parametrize(
     ("target", "limit", "message"),
     [
@@ -161,7 +161,7 @@ except video.VideoError as error:
     ],
 )
 def test_no_space(target, limit, message):
-    """The first part, the whole or a picture does not fit; nothing is lost, and no partial file stays."""
+    """The first part, the joined file or a picture is too large: finished parts are kept, truncated files are not."""
     generator = np.random.default_rng(0)
     make("in.mkv", [[generator.integers(16, 235, (48, 64)), *planes[1:]] for planes in moving(20)], codec="ffv1")
     words = [sys.executable, "-c", LIMITED, target, str(limit)]
@@ -174,7 +174,7 @@ def test_no_space(target, limit, message):
     assert sorted(os.listdir()) == ["in.mkv", target]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be held there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
 def test_two_runs_for_one_target():
     """The second is refused, and the first continues undisturbed."""
     make("in.mp4", moving(20))
@@ -194,26 +194,26 @@ def test_two_runs_for_one_target():
     assert sorted(os.listdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_files_of_others_are_not_removed():
-    """Only the preview of an interrupted run is removed, and never that run's own input."""
+def test_foreign_files_are_not_removed():
+    """Only the preview of an interrupted run is removed; it is refused as an input of a run that would remove it."""
     make("in.mp4", moving(50))
     Path("out.partial.mp4").write_text("mine")
-    notes = broken_off("out.mp4")
+    notes = interrupted_run("out.mp4")
     assert notes == [
         "out.partial.mp4 exists, and is not ours: what is finished is not shown; --resume continues after 32 frames"
     ]
     video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, note=print)
     assert Path("out.partial.mp4").read_text() == "mine"
     Path("out.partial.mp4").unlink()
-    broken_off("out.mp4")
+    interrupted_run("out.mp4")
     refused("out.partial.mp4 has the name of what an interrupted run leaves of out.mp4", "out.partial.mp4", usage=True)
-    notes = broken_off("out.mp4")
+    notes = interrupted_run("out.mp4")
     assert "what an earlier run had finished of out.mp4 was dropped: --resume would have kept it" in notes
     assert Film("out.partial.mp4").count == 41
 
 
 def test_killed_while_joining():
-    """No partial file stays beside the target."""
+    """No half-written file remains beside the target, only the folder for --resume."""
     make("in.mp4", moving(20))
     script = (
         "import os; from vfi.video import job as video, muxing as joining\n"
@@ -239,7 +239,7 @@ def test_resume_refuses_changed_pictures(folder):
     folder()
     calls = []
 
-    def breaks_off(one, two):
+    def interrupting_mean(one, two):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
@@ -247,22 +247,22 @@ def test_resume_refuses_changed_pictures(folder):
 
     notes = []
     with pytest.raises(KeyboardInterrupt):
-        video.interpolate("frames", "more", breaks_off, note=notes.append)
+        video.interpolate("frames", "more", interrupting_mean, note=notes.append)
     assert notes == ["9 pictures are in more.partial; --resume continues from there"]
     pictures.write("frames/frame 1.png", Picture(np.zeros((48, 64, 3), np.uint8)))
     with pytest.raises(VideoError, match="differs in content of the source"):
         video.interpolate("frames", "more", mean, resume=True, note=print)
 
 
-def test_progress_counts_this_runs_frames():
+def test_progress_is_reported_only_for_new_frames():
     make("in.mp4", moving(50))
-    broken_off("out.mp4")
+    interrupted_run("out.mp4")
     seen = []
     video.interpolate("in.mp4", "out.mp4", mean, resume=True, part_frames=16, progress=lambda *at: seen.append(at))
     assert seen == [(number, 100) for number in range(33, 101)]
 
 
-def test_a_folder_in_place_of_the_partial_folder():
+def test_a_foreign_folder_named_like_the_partial_folder():
     make("in.mp4", moving(5))
     Path("out.mp4.partial").mkdir()
     Path("out.mp4.partial/diary.txt").write_text("mine")

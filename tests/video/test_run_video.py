@@ -19,7 +19,7 @@ NETWORK = ("--device", "cpu", "--model", "l1")
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def in_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -41,14 +41,14 @@ def test_a_video(capfd):
 
 
 def test_nothing_flickers_with_the_network():
-    """Between two frames of one brightness the new frame has it, too, even above white in a limited range."""
+    """New frames are as bright as their almost equal neighbours, even above the white of a limited range."""
     for level in (16, 120, 235, 250):
         make("in.mkv", grey([level, level + 1, level]), codec="ffv1")
         assert run.main(["--video", "in.mkv", "--out", "out.mkv", "--codec", "ffv1", "--quiet", *NETWORK]) == 0
         assert max(Film("out.mkv").levels) - min(Film("out.mkv").levels) <= 1.01
 
 
-def test_a_folder_at_a_rate(capfd):
+def test_a_folder_as_output_and_as_input(capfd):
     make("in.mp4", moving(4))
     assert run.main(["--video", "in.mp4", "--out", "frames", "--factor", "4", *NETWORK]) == 0
     assert len(list(Path("frames").iterdir())) == 16
@@ -83,7 +83,7 @@ def test_bad_usage(words, reason, capfd):
     assert reason in capfd.readouterr().err
 
 
-def test_bad_data_is_one_line_and_status_1(capfd):
+def test_bad_data_gives_a_one_line_error_and_status_1(capfd):
     Path("in.mp4").write_text("nothing of the kind")
     assert run.main(["--video", "in.mp4", *NETWORK]) == 1
     message = "error: in.mp4 is not a video, is damaged, or its kind is not supported\n"
@@ -91,7 +91,7 @@ def test_bad_data_is_one_line_and_status_1(capfd):
     assert [file.name for file in Path().iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGINT to one process")
 def test_ctrl_c_and_resume():
     make("in.mp4", moving(56), options={"crf": "10"})
     words = [sys.executable, ROOT / "run.py", "--video", "in.mp4", "--out", "out.mp4", *NETWORK]
@@ -100,7 +100,7 @@ def test_ctrl_c_and_resume():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if pytest is in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored if pytest is in the background
     )
     while process.poll() is None and not list(Path().glob("out.mp4.partial/*.part")):
         time.sleep(0.02)

@@ -88,7 +88,7 @@ def test_an_empty_current_folder(folder, monkeypatch):
 
 
 def test_memory_does_not_grow_with_stills(monkeypatch):
-    """Each frame is converted, although none is part of a pair."""
+    """Frames of a still are not interpolated, but each is converted to RGB; at most two are kept in memory."""
     make("in.mkv", grey([60] * 20), codec="ffv1", pixel_format="yuv420p")
     held = []
 

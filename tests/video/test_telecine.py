@@ -1,4 +1,4 @@
-"""Film in video of 29.97 frames per second: three frames in four of it are whole, two are mixed from fields."""
+"""Telecined film, 29.97 frames per second: four film frames become three whole frames and two mixed from fields."""
 
 import contextlib
 from fractions import Fraction
@@ -17,13 +17,13 @@ FILM, VIDEO = Fraction(24000, 1001), Fraction(30000, 1001)
 
 @pytest.fixture
 def film():
-    """The sample clip, reduced: PyAV's frames."""
+    """The frames of the sample clip as PyAV's frames, scaled to 160x96."""
     with av.open(str(ROOT / "videos" / "bunny.mp4")) as container:
         return [frame.reformat(160, 96, "yuv420p") for frame in container.decode(video=0)]
 
 
 def telecined(name, film):
-    """Writes frames of film as video, by FFmpeg's filter, without loss."""
+    """Writes frames of film as telecined video, with FFmpeg's filter and without loss."""
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add("buffer", f"video_size=160x96:pix_fmt=yuv420p:time_base={1 / FILM}:frame_rate={FILM}"),
@@ -71,7 +71,7 @@ def test_a_telecined_film_is_interpolated(film, make_more):
     ]
 
 
-def test_what_is_not_telecined_is_refused(folder, capsys):
+def test_detelecine_refuses_unsuitable_sources(folder, capsys):
     folder()
     refused("frames: --detelecine is for video files", "frames", usage=True, detelecine=True)
     make("vary.mkv", grey(range(50, 56)), times=[0, 40, 90, 100, 170, 200], time_base=Fraction(1, 1000))
@@ -81,7 +81,7 @@ def test_what_is_not_telecined_is_refused(folder, capsys):
     assert "--detelecine and --no-deinterlace exclude each other" in capsys.readouterr().err
 
 
-def test_video_that_is_not_telecined_is_not_called_damaged(make_more):
-    """The filter drops every fifth frame of whatever it gets."""
+def test_video_without_telecine_is_not_reported_as_damaged(make_more):
+    """FFmpeg's filter drops every fifth frame of any video; these frames must not count as lost."""
     _, notes = make_more(make("in.mkv", moving(15)), detelecine=True)
     assert notes == []

@@ -1,4 +1,4 @@
-"""Times that cannot be right: every frame that can be decoded is shown, in the right order, at a steady rate."""
+"""Invalid times: every frame that can be decoded is shown, in the right order, at a constant rate."""
 
 from fractions import Fraction
 
@@ -9,19 +9,19 @@ from helpers.films import grey, make, moving
 
 from vfi.video.source import open_source
 
-LEVELS = list(range(50, 80))  # of grey, by which frames are known
+LEVELS = list(range(50, 80))  # the grey level of each frame, which identifies it
 B_FRAMES = {"preset": "medium", "qp": "10", "bf": "3", "g": "30"}
 
 
 def levels(path):
-    """What `open_source` gives: the grey level of each frame, the times, and the source."""
+    """Opens a video; returns the grey level of each frame, their times, and the source."""
     source = open_source(path)
     frames = list(source.frames())
     return [round(float(frame.planes[0].mean())) for frame in frames], [frame.time for frame in frames], source
 
 
 def remuxed(path, target, change):
-    """Copies the packets of a video, with their times changed by change(number of the packet, packet)."""
+    """Copies the packets of a video to `target`; change(number, packet) changes the times of each."""
     with av.open(path) as old, av.open(target, "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
         for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
@@ -45,8 +45,8 @@ def remuxed(path, target, change):
         ("in.mkv", "libx265", {"x265-params": "log-level=none:bframes=4"}),
     ],
 )
-def test_frames_that_are_stored_in_another_order(name, codec, options, make_more):
-    """AVI stores no times but the order of decoding; other containers have times, or none at all."""
+def test_frames_stored_in_decoding_order(name, codec, options, make_more):
+    """AVI stores only the order of decoding; other containers store times, and raw streams store neither."""
     source = make(name, grey(LEVELS), codec=codec, options=options)
     found, times, opened = levels(source)
     assert np.abs(np.array(found) - LEVELS).max() <= 3
@@ -59,7 +59,7 @@ def test_frames_that_are_stored_in_another_order(name, codec, options, make_more
 
 
 def test_avi_with_b_frames_and_empty_packets(make_more):
-    """A number that no packet has repeats the frame before: such gaps stay where they are."""
+    """A number without a packet means that the frame before is repeated: these repeats keep their place."""
     source = make("whole.avi", moving(12), options=B_FRAMES)
 
     def shift(number, packet):
@@ -73,8 +73,8 @@ def test_avi_with_b_frames_and_empty_packets(make_more):
 
 
 @pytest.mark.parametrize("options", [{"qp": "10", "bf": "0"}, B_FRAMES])
-def test_a_repeated_time_before_a_gap_is_moved_into_it(options, make_more):
-    """As a wrong packet of Matroska has it: the frame is not dropped, and the rate stays constant."""
+def test_a_repeated_time_is_moved_into_the_gap_behind_it(options, make_more):
+    """The frame is not dropped, and the rate stays constant. Some Matroska files have such a packet."""
     source = make("whole.mkv", grey(LEVELS), options=options)
     wrong = Fraction(6, 25)
 
@@ -92,8 +92,8 @@ def test_a_repeated_time_before_a_gap_is_moved_into_it(options, make_more):
         assert found == sorted(found)
 
 
-def test_frames_that_are_shown_longer_than_they_last(make_more):
-    """As in Matroska made of packets without times: a millisecond apart, but with the duration of the true rate."""
+def test_durations_longer_than_the_frame_spacing(make_more):
+    """No frame counts as lost. Matroska made from packets without times has frames 1 ms apart that last 40 ms."""
     source = make("whole.mkv", grey(LEVELS), options={"qp": "10", "bf": "0"})
 
     def squeeze(number, packet):
@@ -106,8 +106,8 @@ def test_frames_that_are_shown_longer_than_they_last(make_more):
 
 
 def test_times_that_wrap_around_in_a_transport_stream(make_more):
-    """Times there have 33 bits: after 26.5 hours they begin again at zero."""
-    wrap = (2**33 - 27000) / 90000  # seconds; 0.3 s before the end
+    """Times in a transport stream have 33 bits: after 26.5 hours they start again at zero."""
+    wrap = (2**33 - 27000) / 90000  # in seconds: 0.3 s before the times start again
     source = make("whole.ts", grey(LEVELS), options=B_FRAMES)
     with av.open(source) as old, av.open("in.ts", "w", options={"output_ts_offset": f"{wrap:.6f}"}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
@@ -121,8 +121,8 @@ def test_times_that_wrap_around_in_a_transport_stream(make_more):
     assert opened.lost == opened.repeated == 0
 
 
-def test_a_transport_stream_that_begins_again(make_more):
-    """Two streams one after the other, as some recorders and editors write them."""
+def test_concatenated_transport_streams(make_more):
+    """The times start again in the middle of the file, as in files of some recorders and editors."""
     make("one.ts", grey(LEVELS[:15]), options=B_FRAMES)
     make("two.ts", grey(LEVELS[15:]), options=B_FRAMES)
     with open("in.ts", "wb") as file:

@@ -1,4 +1,4 @@
-"""Cuts, copies and cadences."""
+"""Cuts, repeated frames (copies), and the cadences in which films are repeated for television."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from helpers.videos import scenes_of
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
-def test_cuts_and_copies_are_found_in_any_depth(bits, make_more):
+def test_cuts_and_copies_are_found_at_any_bit_depth(bits, make_more):
     frames = scenes_of((0, 1), 6)
     frames[3] = frames[2]
     frames = [[plane * 2 ** (bits - 8) for plane in planes] for planes in frames]
@@ -23,7 +23,7 @@ def test_cuts_and_copies_are_found_in_any_depth(bits, make_more):
 
 
 def test_a_cut_every_two_seconds(make_more):
-    """Across a cut nothing is interpolated: the frame before it is shown once more."""
+    """No frame is interpolated across a cut: the frame before the cut is repeated."""
     frames = scenes_of(range(5), 50)
     source = make("in.mp4", frames, options={"crf": "10", "preset": "ultrafast"})
     film, notes = make_more(source, crf=10, preset="ultrafast")
@@ -39,7 +39,7 @@ def test_a_cut_every_two_seconds(make_more):
     assert np.abs(morphed.planes[99][0] - (before[49] + before[50]) / 2).mean() < 4
 
 
-def test_across_a_cut_the_nearer_frame_is_shown(make_more):
+def test_the_nearer_frame_is_shown_across_a_cut(make_more):
     source = make("in.mkv", scenes_of((0, 1), 4), codec="ffv1")
     film, _ = make_more(source, "out.mkv", codec="ffv1", factor=4)
     before = Film(source)
@@ -57,7 +57,7 @@ def test_a_flash_is_not_a_cut(make_more):
         assert np.abs(film.planes[2 * number + 1][0] - expected).max() <= 1
 
 
-def test_identical_neighbours_are_not_computed(make_more):
+def test_nothing_is_computed_between_identical_frames(make_more):
     calls = []
 
     def counting(one, two):
@@ -74,7 +74,7 @@ def test_identical_neighbours_are_not_computed(make_more):
 
 @pytest.mark.parametrize("copies", [2, 3])
 def test_motion_is_spread_over_copies(copies, make_more):
-    """Animation on twos and threes, with copies that differ a little by compression."""
+    """Animation that shows each drawing for two or three frames; the copies differ slightly, as after compression."""
     levels = [60, 72, 84, 96, 108]
     frames = grey([level for level in levels for _ in range(copies)])
     generator = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_motion_is_spread_over_copies(copies, make_more):
     "cadence", [(1, 1, 1, 2), (2, 3), (1, 1, 1, 1, 2), (2, 2, 3, 2, 3)], ids=["24in30", "24in60", "25in30", "25in60"]
 )
 def test_a_film_at_a_television_rate_moves_evenly(cadence, wishes, make_more):
-    """It is even to a sixteenth of the time between two frames, before and after a still."""
+    """Steps are equal to within a sixteenth of the time between two film frames, before and after a still."""
     lengths = [*cadence * 3, 5, *cadence * 3, 1]
     frames = grey([200 + 20 * number for number, length in enumerate(lengths) for _ in range(length)])
     source = make("in.mkv", frames, 30, "ffv1", "yuv420p10le")
@@ -102,7 +102,7 @@ def test_a_film_at_a_television_rate_moves_evenly(cadence, wishes, make_more):
     steps = np.diff(film.levels) / 20
     still = 3 * sum(cadence) * film.rate / 30
     for part in (steps[: math.floor(still)], steps[math.ceil(still + 5 * film.rate / 30) :]):
-        moving = part[: -math.ceil(film.rate / 30)]  # the last frame is held
+        moving = part[: -math.ceil(film.rate / 30)]  # the last frame is repeated
         assert len(moving) > 20
         assert np.abs(moving - float(expected)).max() < 1 / 16 + 1 / 20
 

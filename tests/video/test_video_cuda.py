@@ -32,7 +32,7 @@ pytestmark = [
     ids=str,
 )
 def test_the_cpu_does_not_wait_for_the_gpu(published_file, layout):
-    """Otherwise the GPU would idle while the next frame is prepared. 1100 rows are more than one band."""
+    """If it waited, the GPU would idle while the CPU prepares the next frame. 1100 rows are more than one band."""
     between = Interpolator(weights=published_file, device="cuda", precision="float16").middle
     if isinstance(layout, Pixels):
         sizes = [(1100, 1000, 4) if layout.alpha else (1100, 1000)]
@@ -44,7 +44,7 @@ def test_the_cpu_does_not_wait_for_the_gpu(published_file, layout):
     def middle():
         return layout.from_rgb(between(layout.to_rgb(one), layout.to_rgb(two)), 1100, 1000)
 
-    expected = middle()  # compiles, and chooses how to compute
+    expected = middle()  # compiles the kernels, and selects the method
     torch.cuda.set_sync_debug_mode("error")
     try:
         planes = middle()
@@ -55,7 +55,7 @@ def test_the_cpu_does_not_wait_for_the_gpu(published_file, layout):
 
 
 def test_frames_of_a_video():
-    """Although transfers and computation overlap, all frames equal those of the CPU."""
+    """All frames equal those of the CPU within one level, although transfers and computation overlap."""
     job = video.Job(ROOT / "videos" / "bunny.mp4", "out.mp4", note=print)
     frames = list(job.source.frames())
     results = []
