@@ -31,7 +31,7 @@ from vfi.command_line import Help, add_network_options, exit_status, make_interp
 from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
 from vfi.video import job as video
-from vfi.video.reader import DEFAULT_RATE
+from vfi.video.clock import DEFAULT_RATE
 from vfi.video.timing import FACTORS, exact_rate, seconds
 
 IMAGES = Path(__file__).parent / "images"

@@ -1,15 +1,17 @@
 """Invalid times: every frame that can be decoded is shown, in the right order, at a constant rate."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from helpers.films import grey, make, moving
+from helpers.films import Film, grey, make, moving
 
 from vfi.video.source import open_source
 
 LEVELS = list(range(50, 80))  # the grey level of each frame, which identifies it
+PICTURE = b"\0\0\1\xb6"  # begins each picture of MPEG-4
 B_FRAMES = {"preset": "medium", "qp": "10", "bf": "3", "g": "30"}
 
 
@@ -22,7 +24,7 @@ def levels(path):
 
 def remuxed(path, target, change):
     """Copies the packets of a video to `target`; change(number, packet) changes the times of each."""
-    with av.open(path) as old, av.open(target, "w") as new:
+    with av.open(path) as old, av.open(target, "w", options={"avoid_negative_ts": "disabled"}) as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
         for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
             change(number, packet)
@@ -134,3 +136,95 @@ def test_concatenated_transport_streams(make_more):
     assert len(found) == 30
     assert np.diff(np.array([float(time) for time in times])).max() < 0.1
     assert opened.lost == 0
+
+
+def test_joined_recordings_keep_their_sound(make_more):
+    """The clock of the second recording begins anew, for its sound, too."""
+    make("one.ts", grey(range(40, 80)), options=B_FRAMES, sound=["aac"])
+    part = Path("one.ts").read_bytes()
+    Path("in.ts").write_bytes(part + part)
+    film, notes = make_more("in.ts")
+    assert notes == []
+    assert film.count == 160
+    assert len(film.packets[1]) == 2 * len(Film("one.ts").packets[1])
+    assert np.diff(film.starts[1]).max() < 0.1  # seconds
+    piece, _ = make_more("in.ts", start=Fraction(2), end=Fraction(5, 2))  # in the second recording
+    assert 25 <= piece.count <= 26
+    assert 0.4 < len(piece.packets[1]) * 1024 / 48000 < 0.6  # seconds
+
+
+@pytest.mark.parametrize("options", [{"qp": "10", "bf": "0", "g": "5"}, B_FRAMES | {"g": "10"}])
+def test_times_that_fall_back_in_matroska(options, make_more):
+    """From the twentieth frame on, times are 0.8 seconds less. All frames are shown, one after the other."""
+    source = make("whole.mkv", grey(LEVELS), options=options)
+
+    def fall_back(number, packet):
+        packet.dts = number - 10**6
+        packet.pts -= round(Fraction(4, 5) / packet.time_base) * (number >= 20)
+
+    found, times, opened = levels(remuxed(source, "in.mkv", fall_back))
+    assert found == sorted(found)
+    assert times == [Fraction(number, 25) for number in range(30)]
+    assert opened.lost == opened.repeated == 0
+
+
+@pytest.mark.parametrize(("wild", "shift"), [(0, 1000), (0, 30), (15, 1000), (28, -1)])
+def test_a_single_wild_time(wild, shift, make_more):
+    """One frame has a time that is wrong by seconds. It is shown in its place."""
+    source = make("whole.mkv", grey(LEVELS), options={"qp": "10", "bf": "0", "g": "5"})
+
+    def disturb(number, packet):
+        packet.dts = number - 10**6
+        packet.pts += round(shift / packet.time_base) * (number == wild)
+
+    found, times, opened = levels(remuxed(source, "in.mkv", disturb))
+    assert found == sorted(found)
+    assert times == [Fraction(number, 25) for number in range(30)]
+    assert opened.lost == opened.repeated == 0
+
+
+def test_a_wild_first_time_with_b_frames(make_more):
+    source = make("whole.mkv", grey(LEVELS), options=B_FRAMES)
+
+    def disturb(number, packet):
+        packet.dts = number - 10**6
+        packet.pts += round(1000 / packet.time_base) * (number == 0)
+
+    found, times, _ = levels(remuxed(source, "in.mkv", disturb))
+    assert found == sorted(found)
+    assert times == [Fraction(number, 25) for number in range(30)]
+
+
+def test_packed_b_frames_in_avi(make_more):
+    """XviD and DivX put a B-frame into the packet of the frame after it, and then an empty packet."""
+    source = make(
+        "whole.avi",
+        grey(LEVELS),
+        codec="mpeg4",
+        options={"bf": "1", "b_strategy": "0", "sc_threshold": "1000000000", "g": "30"},
+    )
+    with av.open(source) as old:
+        packets = [bytes(packet) for packet in old.demux(video=0) if packet.size]
+        kinds = ["IPB"[packet[packet.find(PICTURE) + 4] >> 6] for packet in packets]
+        assert "".join(kinds[:5]) == "IPBPB"
+        start = packets[0].find(PICTURE)
+        packets[0] = packets[0][:start] + b"\0\0\1\xb2DivX503b1393p\0" + packets[0][start:]  # says that it is packed
+        packed = []
+        for packet, kind in zip(packets, kinds, strict=True):
+            if kind == "B":
+                packed[-1] += packet
+                packed.append(PICTURE + b"\x50\x7f")  # a picture that is not coded
+            else:
+                packed.append(packet)
+        with av.open("in.avi", "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for number, content in enumerate(packed):
+                packet = av.Packet(content)
+                packet.pts = packet.dts = number
+                packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, number == 0
+                new.mux(packet)
+    found, times, opened = levels("in.avi")
+    assert np.abs(np.array(found) - LEVELS).max() <= 3
+    assert found == sorted(found)
+    assert times == [Fraction(number, 25) for number in range(30)]
+    assert opened.lost == opened.repeated == 0

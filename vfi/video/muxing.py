@@ -35,6 +35,7 @@ SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
 FASTEST_TIMECODE = 255  # frames per second: MP4 counts them in a byte
 HEVC = ("libx265", "hevc_nvenc")
 PRECISION = Fraction(1, 50000)  # seconds: how exactly the start of the video is placed on the clock of the sound
+OVERLAP = Fraction(1, 5)  # seconds by which the sound of a recording may reach into that of a recording joined to it
 SLACK = 10  # seconds by which packets of the same time may lie apart in a file
 
 
@@ -228,7 +229,7 @@ def _stream_for(out: Any, stream: Any, kind: Container, source: VideoFile) -> tu
     if stream.type not in ("audio", "subtitle", "video", "attachment"):
         return None, None
     if _accepts(kind, stream, source):
-        return _Copied(out.add_stream_from_template(stream, opaque=True)), None
+        return _Copied(out.add_stream_from_template(stream, opaque=True), stream), None
     refused = f"{kind.name} does not accept {_name(stream)}"
     if stream.type == "audio" and kind.audio and stream.codec_context:
         return _TranscodedAudio(out, stream, kind.audio), f"{refused}: transcoded to {kind.audio}"
@@ -262,12 +263,15 @@ class _Carried:
     """Carries a stream of the source over into the new file.
 
     Attributes:
-        out: the new stream.
+        source, out: the stream, and the new stream.
         reached: the time of decoding of its last packet, in its time base.
+        position: in the source, in bytes; several packets may be read from one place.
     """
 
+    source: Any
     out: Any
     reached: float = -math.inf
+    position: int = 0
 
     def packets(self, packet: Any) -> list[Any]:
         """The new packets for a packet of the source, or for None at the end."""
@@ -277,8 +281,8 @@ class _Carried:
 class _Copied(_Carried):
     """A stream whose packets are copied."""
 
-    def __init__(self, out: Any) -> None:
-        self.out = out
+    def __init__(self, out: Any, stream: Any) -> None:
+        self.out, self.source = out, stream
 
     def packets(self, packet: Any) -> list[Any]:
         if packet is None or (packet.stream.codec_context.name == "mov_text" and bytes(packet) == b"\0\0"):
@@ -387,12 +391,16 @@ def _other_packets(container: Any, source: Source, others: dict[int, _Carried], 
     for stream in container.streams:
         if stream.index not in others:
             stream.discard = av.stream.Discard.all
-    if span.start is not None:
+    assert isinstance(source, VideoFile)  # only files have other streams
+    if span.start is not None and source.can_seek:
         container.seek(int(max(span.start - SLACK, source.start) * av.time_base))
     try:
         for packet in container.demux([container.streams[index] for index in others]):
             if not packet.size:
                 continue
+            other = others[packet.stream.index]
+            other.position = other.position if packet.pos is None else packet.pos
+            _shift(packet, source.shift_at(other.position))
             time = packet.pts if packet.pts is not None else packet.dts
             if time is not None:
                 time *= packet.time_base
@@ -400,11 +408,19 @@ def _other_packets(container: Any, source: Source, others: dict[int, _Carried], 
                     break
                 if not _is_within(packet, time, span):
                     continue
-            yield from _moved(others[packet.stream.index], packet, span)
+            yield from _moved(other, packet, span)
     except av.FFmpegError:
         pass  # the file is damaged from here on
     for other in others.values():
         yield from _moved(other, None, span)
+
+
+def _shift(packet: Any, shift: Fraction) -> None:
+    """Adds `shift` seconds to the times of a packet."""
+    if shift:
+        for name in ("pts", "dts"):
+            if getattr(packet, name) is not None:
+                setattr(packet, name, getattr(packet, name) + round(shift / packet.time_base))
 
 
 def _is_within(packet: Any, time: Fraction, span: Span) -> bool:
@@ -431,8 +447,11 @@ def _moved(other: _Carried, packet: Any, span: Span) -> Iterator[Any]:
             new.duration *= span.stretch
         new.stream = other.out
         if new.dts is not None:
+            if other.source.type == "audio" and 0 <= other.reached - new.dts < OVERLAP / base:
+                new.dts = int(other.reached) + 1
+                new.pts = max(new.pts, new.dts)
             if new.dts < other.reached:
-                continue  # occurs in joined transport streams; no container accepts it
+                continue  # no container accepts it
             other.reached = new.dts
         yield new
 

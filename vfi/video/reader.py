@@ -4,31 +4,22 @@ Frames come upright, deinterlaced, at exact times, with the planes that the deco
 frames that can be decoded, and counts those that are lost.
 """
 
-import collections
 import contextlib
-import heapq
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-from av.sidedata.sidedata import Type as SideData
-from numpy.typing import NDArray
 
 from vfi.errors import UsageError, VideoError, reason
-from vfi.video.colour import Layout, Tags, layout_of, planes_of, turned
+from vfi.video.clock import FILM, read_clock, with_sorted_times
+from vfi.video.colour import planes_of
+from vfi.video.form import read_form
 from vfi.video.frame import Frame
-from vfi.video.timing import exact_rate, look_back, seconds
+from vfi.video.timing import look_back
 
-FILM = Fraction(4, 5)  # of the rate of video that film is shown in
-DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
-GAP = 1.5  # steps between frames: a longer one has room for another frame
-MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders, by the name of FFmpeg's own
-USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
 
 
 class VideoFile:
@@ -70,7 +61,7 @@ class VideoFile:
         self.interlaced = False
         self.repeated = 0
         with self.open() as container:
-            self._clock = _read_clock(self.path, container, self.stream_of(container))
+            self._clock = read_clock(self.path, container, self.stream_of(container))
         clock = self._clock
         self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
         self.origin, self.start, self.time_base, self.lost = clock.origin, clock.start, clock.time_base, clock.lost
@@ -87,10 +78,19 @@ class VideoFile:
                 raise VideoError(f"{path} has no frame that can be decoded")
             self._size = (first.width, first.height)
             self.interlaced |= deinterlace and stream.codec_context.field_order in (2, 3)
-            self._form = _read_form(first, stream)
+            self._form = read_form(first, stream)
         form = self._form
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
         self.width, self.height = form.size
+
+    @property
+    def can_seek(self) -> bool:
+        """Whether times lead to the right places in the file."""
+        return self._clock.can_seek
+
+    def shift_at(self, position: int) -> Fraction:
+        """Seconds to add to the time of a packet at this position in the file, in bytes; see clock.Restart."""
+        return self._clock.shift_at(position)
 
     def open(self) -> Any:
         """Opens PyAV's container, at its beginning; the caller closes it."""
@@ -132,7 +132,7 @@ class VideoFile:
         graph = _detelecining(stream, self._clock.rate) if self.detelecine else None
         frames = self._decode_packets(container, stream)
         if self._clock.in_decoding_order:
-            frames = _with_sorted_times(frames)
+            frames = with_sorted_times(frames)
         for given, frame in enumerate(frames):
             if self._size and (frame.width, frame.height) != self._size:
                 raise VideoError(
@@ -165,7 +165,7 @@ class VideoFile:
         """
         margin = look_back(self.rate)
         # Which frames are dropped depends on all frames before.
-        if start > margin and not self._clock.is_numbered and not self.detelecine:
+        if start > margin and self._clock.can_seek and not self.detelecine:
             with self.open() as container:
                 stream = self.stream_of(container)
                 wanted = self.origin + start - margin
@@ -182,16 +182,17 @@ class VideoFile:
     def _timed(self, container: Any, stream: Any, from_first: bool = False) -> Iterator[Frame]:
         frame: Frame | None = None
         given, fill = 0, from_first
-        before: int | None = None  # the time of the frame before, as the file has it
+        latest: int | None = None  # the time of the frame before, in the stream's time base
         for decoded in self._decoded(container, stream):
             planes = [self._form.upright(plane) for plane in planes_of(decoded, self._form.stored)]
             if self._clock.is_numbered or decoded.pts is None:
                 time = given * self.last
             else:
-                is_second = decoded.pts == before
-                before = decoded.pts
-                pts = self._clock.moved.get(before, before) if is_second else before
-                time = pts * decoded.time_base - self.origin
+                time = decoded.pts * decoded.time_base - self.origin
+                if self._clock.places:  # a filter may count in other units than the stream
+                    read = round(decoded.pts * decoded.time_base / stream.time_base)
+                    latest = self._clock.place(read, latest)
+                    time = latest * stream.time_base - self.origin
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
@@ -214,236 +215,6 @@ class VideoFile:
             self.lost += max(0, self.count - given)
 
 
-def _with_sorted_times(frames: Iterator[Any]) -> Iterator[Any]:
-    """The frames with their times in rising order.
-
-    A decoder returns frames in the order in which they are shown. AVI has no times but the numbers of its packets,
-    which are in the order of decoding, so that frames come with times that are permuted among neighbours.
-    """
-    waiting: collections.deque[Any] = collections.deque()
-    times: list[int] = []
-    latest = -1
-
-    def next_frame() -> Any:
-        frame = waiting.popleft()
-        frame.pts = heapq.heappop(times)
-        return frame
-
-    for frame in frames:
-        waiting.append(frame)
-        time = latest + 1 if frame.pts is None else frame.pts
-        latest = max(latest, time)
-        heapq.heappush(times, time)
-        if len(waiting) > MOST_REORDERED:
-            yield next_frame()
-    while waiting:
-        yield next_frame()
-
-
-# --- What a file says about its times, before anything is decoded ---
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """When the frames of a file are shown; the attributes that `VideoFile` has, too, are described there.
-
-    Attributes:
-        is_numbered: whether frames have no usable times: then they are numbered.
-        in_decoding_order: whether times follow the order of decoding, not that in which frames are shown.
-        moved: for a time that two frames have, when the second is shown.
-        lost: how many frames only seem to be lost (0 or less).
-    """
-
-    rate: Fraction | None
-    count: int
-    last: Fraction
-    length: Fraction
-    origin: Fraction
-    start: Fraction
-    time_base: Fraction
-    is_numbered: bool
-    in_decoding_order: bool
-    moved: dict[int, int]
-    lost: int
-
-
-@dataclass(frozen=True)
-class _Times:
-    """What the packets of a video say.
-
-    Attributes:
-        times: of the packets with a frame that is shown, in the stream's time base; None where a packet has none.
-        unseen: how many packets have no frame that is shown.
-        last: for how long the frame with the largest time is shown.
-    """
-
-    times: list[int | None]
-    unseen: int
-    last: int
-
-
-def _read_times(path: Path, container: Any, stream: Any) -> _Times:
-    """Reads the packets of a video without decoding them: no header says whether the rate is constant."""
-    for other in container.streams:
-        if other is not stream:
-            other.discard = av.stream.Discard.all
-    times, unseen, latest = [], 0, (0, 0)
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
-                times.append(packet.pts)
-                latest = max(latest, (packet.pts or 0, packet.duration or 0))
-            else:
-                unseen += packet.dts is not None  # the final flush packet carries no data
-    if not times:
-        raise VideoError(f"{path} has no frames")
-    return _Times(times, unseen, latest[1])
-
-
-def _read_clock(path: Path, container: Any, stream: Any) -> _Clock:
-    read = _read_times(path, container, stream)
-    base = stream.time_base
-    rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
-    known = sorted({time for time in read.times if time is not None})
-    unseen, lost = read.unseen, 0
-    moved: dict[int, int] = {}
-    rate: Fraction | None
-    # A raw stream has no times. If only a few times repeat, the second frame of such a time is not shown.
-    is_numbered = None in read.times or len(known) < USEFUL * len(read.times)
-    if is_numbered:
-        rate = rates[0] if rates else DEFAULT_RATE
-        origin = known[0] * base if known else Fraction(0)
-        count = len(read.times)
-    else:
-        if container.format.name == "avi" and len(known) > 1:
-            known, unseen, lost = _times_of_avi(known)
-            rate = rates[0]
-        else:
-            moved = _space_repeated_times(read.times)
-            known = sorted({*known, *moved.values()})
-            rate = _constant_rate(known, base, rates)
-        origin = known[0] * base
-        count = len(known)
-    announced = max(0, stream.frames - unseen)
-    if rate and not is_numbered:
-        announced = max(announced, _announced_by_matroska(stream, origin, rate, read.last * base or 1 / rate))
-    count = max(count, announced)
-    if rate:
-        last = time_base = 1 / rate
-        length = count / rate
-    else:
-        last = (read.last or known[-1] - known[-2]) * base
-        time_base = base
-        length = (known[-1] - known[0]) * base + last
-    start = Fraction(container.start_time or 0, av.time_base)
-    in_decoding_order = container.format.name == "avi" and stream.codec_context.has_b_frames and not is_numbered
-    return _Clock(rate, count, last, length, origin, start, time_base, is_numbered, in_decoding_order, moved, lost)
-
-
-def _space_repeated_times(times: list[int | None]) -> dict[int, int]:
-    """New times for frames with the time of the frame before, if there is a gap behind them; see `_Clock.moved`."""
-    shown = sorted(time for time in times if time is not None)
-    steps = np.diff(shown)
-    usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 0
-    moved: dict[int, int] = {}
-    for time, step, following in zip(shown, steps, steps[1:], strict=False):
-        if not step and following >= GAP * usual > 0:
-            moved[time] = time + usual
-    return moved
-
-
-def _times_of_avi(times: list[int]) -> tuple[list[int], int, int]:
-    """Times, unseen packets and lost frames of an AVI.
-
-    Its times are numbers of frames. A number that is missing is an empty packet, which repeats the frame before. Before
-    the first frame such packets stand for sound that begins earlier; that frame comes with a wrong number.
-    """
-    times[0] = max(times[0], times[1] - 1)
-    return times, times[0], len(times) - (times[-1] - times[0] + 1)  # repeated frames are not lost
-
-
-def _constant_rate(times: list[int], base: Fraction, rates: list[Fraction]) -> Fraction | None:
-    """The rate at which all times are whole multiples, to one unit of their base; None if there is no such rate."""
-    if len(times) == 1:
-        return rates[0] if rates else DEFAULT_RATE
-    offsets = np.array(times) - times[0]
-    measured = exact_rate((len(times) - 1) / (int(offsets[-1]) * base))
-    for rate in [*rates, measured]:
-        steps = np.arange(len(times)) / float(rate * base)
-        if np.abs(offsets - steps).max() <= min(1, 0.5 / float(rate * base)) + 1e-6 * len(times):
-            return rate
-    return None
-
-
-def _announced_by_matroska(stream: Any, origin: Fraction, rate: Fraction, last: Fraction) -> int:
-    """The number of frames by the tag that Matroska has for the end of the last frame, shown for `last` seconds."""
-    with contextlib.suppress(ValueError):  # the tag may hold anything
-        if tag := stream.metadata.get("DURATION"):
-            return round((seconds(tag) - origin - last) * rate) + 1
-    return 0
-
-
-# --- What the first frame says about all frames ---
-
-
-@dataclass(frozen=True)
-class _Form:
-    """The form of the frames: as the decoder stores them, and upright.
-
-    Attributes:
-        size: (width, height), upright.
-        tags, aspect, light: see `VideoFile`.
-        stored: layout of the decoder's planes.
-        layout: of the upright planes.
-        matrix: the display matrix's four numbers of rotation and mirroring, or None.
-    """
-
-    size: tuple[int, int]
-    tags: Tags
-    stored: Layout
-    layout: Layout
-    aspect: Fraction | None
-    light: dict[str, bytes]
-    matrix: NDArray[np.int32] | None
-
-    @property
-    def is_turned(self) -> bool:
-        return _is_turned(self.matrix)
-
-    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """A plane as the display matrix turns it: phones store frames as their sensor gives them."""
-        if self.matrix is None:
-            return plane
-        right, down = self.matrix[[2, 1]] if self.is_turned else self.matrix[[0, 3]]
-        plane = plane.T if self.is_turned else plane
-        return np.ascontiguousarray(plane[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
-
-
-def _is_turned(matrix: NDArray[np.int32] | None) -> bool:
-    """Whether a display matrix exchanges width and height."""
-    return matrix is not None and bool(abs(matrix[1]) > abs(matrix[0]))
-
-
-def _read_form(first: Any, stream: Any) -> _Form:
-    size = (first.width, first.height)
-    tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range)
-    stored = layout_of(first.format.name, tags, size)
-    aspect = stream.sample_aspect_ratio or None
-    light = {
-        name: bytes(first.side_data[kind])
-        for name, kind in (("mastering", "MASTERING_DISPLAY_METADATA"), ("content", "CONTENT_LIGHT_LEVEL"))
-        if SideData[kind] in first.side_data
-    }
-    matrix = None
-    if SideData.DISPLAYMATRIX in first.side_data:
-        matrix = np.frombuffer(bytes(first.side_data["DISPLAYMATRIX"]), np.int32)[[0, 1, 3, 4]]
-    if not _is_turned(matrix):
-        return _Form(size, tags, stored, stored, aspect, light, matrix)
-    if stored.chroma == (4, 1):  # FFmpeg has no name for this subsampling turned on its side
-        stored = layout_of("yuv444p", tags, size)
-    return _Form(size[::-1], tags, stored, turned(stored), 1 / aspect if aspect else None, light, matrix)
-
-
 def _decoder_of(stream: Any) -> Any:
     """The decoder of a stream: FFmpeg's own, but for VP8 and VP9 with transparency, which only libvpx decodes."""
     names = {name.lower(): value for name, value in stream.metadata.items()}
@@ -461,11 +232,6 @@ def _decoder_of(stream: Any) -> Any:
 def is_cover(stream: Any) -> bool:
     """Whether a stream is a picture of the cover, as music and some videos have."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _is_hidden(packet: Any, stream: Any) -> bool:
-    """Whether a packet is a frame of VP8 that is never shown, only referred to."""
-    return stream.codec_context.name.startswith(("vp8", "libvpx")) and not bytes(packet)[0] & 0x10
 
 
 def _detelecining(stream: Any, rate: Fraction | None) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from vfi.errors import UsageError
 from vfi.video.animation import AnimatedPicture, is_animated_webp
-from vfi.video.reader import DEFAULT_RATE, VideoFile
+from vfi.video.clock import DEFAULT_RATE
+from vfi.video.reader import VideoFile
 from vfi.video.sequence import PictureFiles, is_pattern
 
 Source = VideoFile | PictureFiles | AnimatedPicture
