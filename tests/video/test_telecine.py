@@ -1,7 +1,9 @@
 """Telecined film, 29.97 frames per second: four film frames become three whole frames and two mixed from fields."""
 
 import contextlib
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -69,6 +71,52 @@ def test_a_telecined_film_is_interpolated(film, make_more):
     assert notes == [
         "in.mkv is interlaced: its frames are deinterlaced; if it is film, --detelecine restores its frames"
     ]
+
+
+def soft_telecined(name, levels):
+    """Writes film in MPEG-2 whose frames are marked: every second one is shown for three fields instead of two."""
+    make("film.ts", grey(levels), rate=FILM, codec="mpeg2video", options={"bf": "0", "g": "12", "qscale": "2"})
+    with av.open("film.ts") as film:
+        content = bytearray(b"".join(bytes(packet) for packet in film.demux(video=0)))
+    for start in positions(content, b"\0\0\1\xb3"):  # sequence header: the rate
+        content[start + 7] = content[start + 7] & 0xF0 | 4  # 30000/1001
+    for start in positions(content, b"\0\0\1\xb5\x14"):  # sequence extension
+        content[start + 5] &= ~0x08  # not only whole frames
+    for number, start in enumerate(positions(content, b"\0\0\1\xb5\x8f")):  # extension of a picture
+        starts_at_top, has_third_field = number % 4 in (0, 1), number % 2 == 0
+        content[start + 7] = content[start + 7] & 0x7D | starts_at_top << 7 | has_third_field << 1
+        content[start + 8] |= 0x80  # a whole frame
+    Path("film.m2v").write_bytes(content)
+    with av.open("film.m2v") as stream, av.open(name, "w") as out:
+        video = out.add_stream_from_template(stream.streams.video[0])
+        for number, packet in enumerate(packet for packet in stream.demux(video=0) if packet.size):
+            packet.pts = packet.dts = number * 5 // 2 + number % 2  # fields: 0, 3, 5, 8, 10
+            packet.time_base, packet.stream = 1 / VIDEO / 2, video
+            out.mux(packet)
+    return name
+
+
+def positions(content, pattern):
+    return [match.start() for match in re.finditer(re.escape(pattern), bytes(content))]
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.ts"])
+def test_soft_telecine(name, make_more):
+    """The file has the frames of the film, to be shown for three and two fields in turn: they can be shown evenly."""
+    levels = list(range(50, 90))
+    path = soft_telecined(name, levels)
+    source = open_source(path)
+    assert (source.rate, source.film_rate) == (None, FILM)
+    _, notes = make_more(path)
+    assert notes == [
+        f"{name} is film in video: its frames are shown for two and three fields in turn; --detelecine shows "
+        "them evenly, 23.976 per second"
+    ]
+    result, notes = make_more(path, detelecine=True)
+    assert notes == []
+    assert (result.rate, result.count) == (2 * FILM, 80)
+    found = [float(planes[0].mean()) for planes in result.planes[::2]]
+    assert np.abs(np.array(found) - levels).max() < 2
 
 
 def test_detelecine_refuses_unsuitable_sources(folder, capsys):

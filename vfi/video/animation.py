@@ -35,6 +35,7 @@ class AnimatedPicture:
     deinterlace = interlaced = False
     aspect = None
     tags = Tags(1, 1, 1, 2)  # as of pictures
+    film_rate = None
     origin = start = Fraction(0)
     lost = repeated = 0
 

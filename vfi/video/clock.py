@@ -24,6 +24,8 @@ from vfi.video.timing import exact_rate, seconds
 FILM = Fraction(4, 5)  # of the rate of video that film is shown in
 DEFAULT_RATE = Fraction(25)  # frames per second of pictures, and of files that do not state a rate
 GAP = 1.5  # steps between frames: a longer one has room for another frame
+PULLDOWN = 2.5  # fields of video for which a frame of film is shown, on average
+FEWEST_OF_FILM = 10  # frames by which a film can be told from other videos of a varying rate
 MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
 
 USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
@@ -51,6 +53,7 @@ class Clock:
         in_decoding_order: whether times follow the order of decoding, not that in which frames are shown.
         places: for a time that is wrong, or that several frames have: when these frames are shown, in rising order.
         restarts: where times begin anew, in the order of the file.
+        film_rate: see `_film_rate`.
         lost: how many frames only seem to be lost (0 or less).
     """
 
@@ -65,6 +68,7 @@ class Clock:
     in_decoding_order: bool
     places: dict[int, list[int]]
     restarts: tuple[Restart, ...]
+    film_rate: Fraction | None
     lost: int
 
     @property
@@ -110,8 +114,12 @@ class _Packets:
         return [packet.time for packet in self.shown]
 
 
-def read_clock(path: Path, container: Any, stream: Any) -> Clock:
-    """Reads all packets of a video, without decoding them."""
+def read_clock(path: Path, container: Any, stream: Any, as_film: bool) -> Clock:
+    """Reads all packets of a video, without decoding them.
+
+    Args:
+        as_film: if the video has a `Clock.film_rate`, this becomes its constant rate.
+    """
     read = _read_packets(path, container, stream)
     base = stream.time_base
     rates = [exact_rate(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
@@ -142,6 +150,9 @@ def read_clock(path: Path, container: Any, stream: Any) -> Clock:
             rate = _constant_rate(known, base, rates)
         origin = known[0] * base
         count = len(known)
+    film_rate = None if rate else _film_rate(known, base)
+    if film_rate and as_film:
+        rate, count, is_numbered = film_rate, len(read.shown), True
     announced = max(0, stream.frames - unseen)
     if rate and not is_numbered and not places:
         announced = max(announced, _announced_by_matroska(stream, origin, rate, read.last * base or 1 / rate))
@@ -153,21 +164,20 @@ def read_clock(path: Path, container: Any, stream: Any) -> Clock:
         last = (read.last or known[-1] - known[-2]) * base
         time_base = base
         length = (known[-1] - known[0]) * base + last
-    start = Fraction(container.start_time or 0, av.time_base)
-    in_decoding_order = is_avi and stream.codec_context.has_b_frames and not is_numbered
     return Clock(
-        rate,
-        count,
-        last,
-        length,
-        origin,
-        start,
-        time_base,
-        is_numbered,
-        in_decoding_order,
-        places,
-        tuple(restarts),
-        lost,
+        rate=rate,
+        count=count,
+        last=last,
+        length=length,
+        origin=origin,
+        start=Fraction(container.start_time or 0, av.time_base),
+        time_base=time_base,
+        is_numbered=is_numbered,
+        in_decoding_order=is_avi and stream.codec_context.has_b_frames and not is_numbered,
+        places=places,
+        restarts=tuple(restarts),
+        film_rate=film_rate,
+        lost=lost,
     )
 
 
@@ -282,6 +292,24 @@ def _constant_rate(times: list[int], base: Fraction, rates: list[Fraction]) -> F
     for rate in [*rates, measured]:
         steps = np.arange(len(times)) / float(rate * base)
         if np.abs(offsets - steps).max() <= min(1, 0.5 / float(rate * base)) + 1e-6 * len(times):
+            return rate
+    return None
+
+
+def _film_rate(times: list[int], base: Fraction) -> Fraction | None:
+    """The rate of a film whose frames are shown for two and three fields of video in turn; None for other times.
+
+    That is soft telecine: the file has the frames of the film, with a mark on each that is shown longer. Some times in
+    MPEG program streams are wrong by a few fields.
+    """
+    if len(times) < FEWEST_OF_FILM:
+        return None
+    offsets = np.array(times) - times[0]
+    for rate in (Fraction(24000, 1001), Fraction(24)):
+        fields = float(rate * base) * PULLDOWN
+        off = np.abs(offsets * fields - PULLDOWN * np.arange(len(times)))
+        steps = np.abs(np.diff(offsets) * fields - PULLDOWN)
+        if np.quantile(off, 0.75) < 1 and off.max() < 2 * PULLDOWN and abs(np.median(steps) - 0.5) < 0.1:
             return rate
     return None
 

@@ -160,6 +160,11 @@ class Job:
         self.source = open_source(path, options.input_rate, options.deinterlace, options.detelecine)
         self._has_noted_interlaced = False
         self._note_interlaced()
+        if self.source.film_rate and not options.detelecine:
+            note(
+                f"{path} is film in video: its frames are shown for two and three fields in turn; --detelecine shows "
+                f"them evenly, {float(self.source.film_rate):.3f} per second"
+            )
         self.stretch = options.factor if options.slow_motion else 1
         self.target = self._open_target()
 

@@ -29,8 +29,8 @@ class VideoFile:
         path: of the file.
         files: all files that it is read from.
         deinterlace: whether interlaced frames are deinterlaced.
-        detelecine: whether the frames of a film are restored, of which video shows five for four; `rate`, `count` and
-            `last` are then those of the film.
+        film_rate: frames per second of a film whose frames are marked to be shown for two and three fields of video in
+            turn; None for other videos.
         layout, tags: of the planes; see colour.py.
         width, height: in pixels, upright.
         rate: frames per second, exactly; None if it varies.
@@ -46,6 +46,10 @@ class VideoFile:
         lost: how many frames could not be decoded so far.
         repeated: how many frames so far were dropped, because they have no time of their own.
 
+    Args:
+        detelecine: whether to restore the frames of a film, of which video shows five for four: joined again from the
+            fields of these, or as the file has them, evenly. `rate`, `count` and `last` are then those of the film.
+
     Raises:
         VideoError: the file cannot be read, or has no frame that can be decoded.
         UsageError: `detelecine` for a rate that varies.
@@ -56,16 +60,18 @@ class VideoFile:
     def __init__(self, path: str | Path, deinterlace: bool = True, detelecine: bool = False) -> None:
         self.path = Path(path)
         self.files = [self.path]
-        self.deinterlace, self.detelecine = deinterlace, detelecine
+        self.deinterlace = deinterlace
         self._size: tuple[int, int] | None = None  # width, height as stored; known from the first frame on
         self.interlaced = False
         self.repeated = 0
         with self.open() as container:
-            self._clock = read_clock(self.path, container, self.stream_of(container))
+            self._clock = read_clock(self.path, container, self.stream_of(container), detelecine)
         clock = self._clock
         self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
         self.origin, self.start, self.time_base, self.lost = clock.origin, clock.start, clock.time_base, clock.lost
-        if detelecine:
+        self.film_rate = clock.film_rate
+        self._joins_fields = detelecine and not clock.film_rate
+        if self._joins_fields:
             if not self.rate:
                 raise UsageError(f"{path} has no constant rate: --detelecine is for film in 29.97 frames per second")
             self.rate *= FILM
@@ -129,7 +135,7 @@ class VideoFile:
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """PyAV's frames as they are shown; frames that cannot be decoded are left out."""
-        graph = _detelecining(stream, self._clock.rate) if self.detelecine else None
+        graph = _detelecining(stream, self._clock.rate) if self._joins_fields else None
         frames = self._decode_packets(container, stream)
         if self._clock.in_decoding_order:
             frames = with_sorted_times(frames)
@@ -165,7 +171,7 @@ class VideoFile:
         """
         margin = look_back(self.rate)
         # Which frames are dropped depends on all frames before.
-        if start > margin and self._clock.can_seek and not self.detelecine:
+        if start > margin and self._clock.can_seek and not self._joins_fields:
             with self.open() as container:
                 stream = self.stream_of(container)
                 wanted = self.origin + start - margin
@@ -197,7 +203,7 @@ class VideoFile:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
                     frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
-                    self.lost += not self.detelecine  # a filter left it out
+                    self.lost += not self._joins_fields  # a filter left it out
                     given += 1
                     yield frame
                 fill, time = True, number / self.rate
@@ -211,7 +217,7 @@ class VideoFile:
             frame = Frame(time, planes, self.layout.bits)
             given += 1
             yield frame
-        if (self.rate or from_first) and not self.detelecine:
+        if (self.rate or from_first) and not self._joins_fields:
             self.lost += max(0, self.count - given)
 
 

@@ -55,6 +55,7 @@ class PictureFiles:
     deinterlace = interlaced = False
     aspect = None
     tags = Tags(1, 1, 1, 2)  # BT.709: the best guess for pictures without a colour profile
+    film_rate = None
     origin = start = Fraction(0)
     lost = repeated = 0
 
