@@ -18,7 +18,7 @@ def transparent(name, codec, pixel_format="yuva420p", options=None):
     """Writes a video of four moving frames with transparency."""
     scale = 4 if "10" in pixel_format else 1
     frames = [[scale * plane for plane in planes] for planes in moving(4)]
-    if "444" in pixel_format:
+    if "444" in pixel_format or pixel_format.startswith("gbr"):
         frames = [[luma, *(np.kron(plane, np.ones((2, 2), int)) for plane in chroma)] for luma, *chroma in frames]
     frames = [[*planes, alpha] for planes, alpha in zip(frames, alpha_planes(4, scale), strict=True)]
 
@@ -40,12 +40,15 @@ def levels_of(path):
 
 
 VP9 = ("in.webm", "libvpx-vp9", "yuva420p", {"crf": "10"})
-VP8 = ("in.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "b": "2M"})
+VP8 = ("in.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "b": "2M", "threads": "1"})
 PRORES = ("in.mov", "prores_ks", "yuva444p10le", {"profile": "4444"})
 FFV1 = ("in.mkv", "ffv1", "yuva420p", {})
 
 
-@pytest.mark.parametrize("source", [VP9, VP8, PRORES, FFV1])
+UT = ("in.avi", "utvideo", "gbrap", {})
+
+
+@pytest.mark.parametrize("source", [VP9, VP8, PRORES, FFV1, UT])
 @pytest.mark.parametrize(
     ("target", "codec"),
     [
@@ -66,9 +69,9 @@ def test_transparency_is_kept(source, target, codec, make_more):
     assert levels_of(target) == pytest.approx([20, 30, 40, 50, 60, 70, 80, 80], abs=4)
 
 
-@pytest.mark.parametrize("source", [VP9, VP8])
+@pytest.mark.parametrize("source", [VP9, VP8, PRORES, UT])
 @pytest.mark.parametrize(("target", "codec"), [("out.mp4", None), ("out.mp4", "libvpx-vp9"), ("out.mkv", None)])
 def test_lost_transparency_is_noted(source, target, codec, make_more):
     _, notes = make_more(transparent(*source), target, codec=codec)
-    assert [BLENDED in note for note in notes] == [True]
+    assert [note for note in notes if BLENDED in note]
     assert levels_of(target) is None

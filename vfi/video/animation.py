@@ -36,6 +36,7 @@ class AnimatedPicture:
     aspect = None
     tags = Tags(1, 1, 1, 2)  # as of pictures
     film_rate = None
+    notes = ()
     origin = start = Fraction(0)
     lost = repeated = 0
 

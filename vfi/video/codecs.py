@@ -50,6 +50,7 @@ NVENC = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 OPTIONS = {
     "libx264": {"crf": "18", **REPEATABLE},
     "libx265": {"crf": "20", "x265-params": "log-level=error"},
+    "libvpx": {"threads": "1"},  # of two and more, one sometimes waits for another for ever
     "libvpx-vp9": {"crf": "24", "row-mt": "1"},
     "libsvtav1": {"crf": "24"},
     "mpeg4": {"flags": "+qscale", "global_quality": str(2 * 118)},  # 118: FF_QP2LAMBDA
@@ -68,6 +69,7 @@ DELIVERED_BITS = 10  # for each colour, likewise
 VPX = ("libvpx", "libvpx-vp9")  # their transparency is a second video, beside the packets of the first
 VPX_ALPHA = ("yuva420p",)
 ALPHA_BESIDE = ("webm", "matroska")  # containers that hold it there
+HEVC_ALPHA = ("libx265", "hevc")
 UNTAGGED = ("mpeg4",)  # their files do not name the colours: they must be those that players assume
 LIMITED_ONLY = ("prores_ks", "prores", "prores_aw", "dnxhd", "utvideo", "huffyuv")
 
@@ -165,9 +167,7 @@ def choose(
     container = container_of(target)
     codec = encoder.codec or _default_codec(container, source)
     formats = _formats(codec)
-    if codec in VPX:
-        held = VPX_ALPHA if container.name in ALPHA_BESIDE else ()
-        formats = [name for name in formats if name in held or not layout_of(name).alpha]
+    formats = [name for name in formats if not layout_of(name).alpha or _holds_alpha(name, codec, container)]
     codec = av.codec.Codec(codec, "w").name  # libx264 for h264, for example
     options = _options(codec, encoder)
     pixel_format = encoder.pixel_format
@@ -185,8 +185,8 @@ def choose(
         notes += _loss_of_chroma(pixel_format, formats, layout, source)
     if layout.alpha and codec in VPX:
         options["auto-alt-ref"] = "0"  # libvpx refuses to combine both
-    if codec in HDR_PARAMETERS:
-        options |= _hdr_options(codec, options, source.light)
+    if codec in TAG_PARAMETERS:
+        options |= _tag_options(codec, options, source.light, tags.chroma_location)
     encoding = Encoding(
         container, codec, tuple(options.items()), pixel_format, layout, source.width, source.height,
         (source.width, source.height), tags, source.aspect, time_base, rate,
@@ -205,6 +205,23 @@ def choose(
             f"{encoded[0]}x{encoded[1]}, by repeating the last row or column"
         )
     return encoding, notes
+
+
+def _holds_alpha(pixel_format: str, codec: str, container: Container) -> bool:
+    """Whether a format with transparency, which the encoder knows, can be used in a container."""
+    if codec in VPX:
+        return pixel_format in VPX_ALPHA and container.name in ALPHA_BESIDE
+    if codec not in HEVC_ALPHA:
+        return True
+    # The encoder knows the format even if its library was built without transparency.
+    context: Any = av.CodecContext.create(codec, "w")
+    context.width = context.height = 64
+    context.pix_fmt, context.time_base, context.options = pixel_format, Fraction(1), dict(OPTIONS["libx265"])
+    try:
+        context.open()
+    except (av.FFmpegError, OSError):
+        return False
+    return True
 
 
 def _default_codec(container: Container, source: "Source") -> str:
@@ -230,7 +247,7 @@ def _options(codec: str, encoder: EncoderOptions) -> dict[str, str]:
 def _losses(codec: str, pixel_format: str, layout: Layout, source: "Source", rate: Fraction) -> list[str]:
     """A note for each thing that this codec and format cannot keep of a source."""
     notes = []
-    if source.light and codec not in HDR_PARAMETERS:
+    if source.light and codec not in TAG_PARAMETERS:
         notes.append(f"{codec} has no place for HDR metadata (mastering display, content light): they were left out")
     if source.layout.bits > layout.bits and codec != "gif":
         notes.append(
@@ -330,6 +347,8 @@ def _colours(codec: str, pixel_format: str, source: "Source") -> tuple[Tags, Lay
         tags = Tags(BT709, primaries, transfer, LIMITED)
     elif source.layout.full:
         tags = replace(tags, range=FULL)
+    if not _has_place_for(tags.chroma_location, codec, layout):
+        tags = replace(tags, chroma_location=None)
     if codec in UNTAGGED:
         tags = Tags()
     elif codec in LIMITED_ONLY:
@@ -339,18 +358,28 @@ def _colours(codec: str, pixel_format: str, source: "Source") -> tuple[Tags, Lay
     return tags, layout_of(pixel_format, tags, (source.width, source.height))
 
 
+def _has_place_for(chroma_location: int | None, codec: str, layout: Layout) -> bool:
+    """Whether an encoder can say where chroma lies."""
+    if codec not in TAG_PARAMETERS or layout.chroma != (2, 2):
+        return False
+    return codec != "libsvtav1" or chroma_location in LOCATIONS_FOR_AV1
+
+
 # FFmpeg's structures: an AVMasteringDisplayMetadata has ten rationals (red, green, blue, white point: x and y; the
 # least and the largest luminance) and two flags; an AVContentLightMetadata has two numbers.
-HDR_PARAMETERS = {
-    "libx264": ("x264-params", "mastering-display", "cll"),
-    "libx265": ("x265-params", "master-display", "max-cll"),
-    "libsvtav1": ("svtav1-params", "mastering-display", "content-light"),
+TAG_PARAMETERS = {
+    "libx264": ("x264-params", "mastering-display", "cll", "chromaloc"),
+    "libx265": ("x265-params", "master-display", "max-cll", "chromaloc"),
+    "libsvtav1": ("svtav1-params", "mastering-display", "content-light", "chroma-sample-position"),
 }
+LOCATIONS_FOR_AV1 = {0: 1, 2: 2}  # H.273's number of a chroma location, and its chroma_sample_position
 
 
-def _hdr_options(codec: str, options: dict[str, str], light: dict[str, bytes]) -> dict[str, str]:
-    """The encoder's option for HDR metadata, added to its other parameters."""
-    parameters, mastering, content = HDR_PARAMETERS[codec]
+def _tag_options(
+    codec: str, options: dict[str, str], light: dict[str, bytes], chroma_location: int | None
+) -> dict[str, str]:
+    """The encoder's option for HDR metadata and the location of chroma, added to its other parameters."""
+    parameters, mastering, content, location = TAG_PARAMETERS[codec]
     given = [options[parameters]] if parameters in options else []
     if "mastering" in light:
         numbers = struct.unpack("20i", light["mastering"][:80])
@@ -363,4 +392,7 @@ def _hdr_options(codec: str, options: dict[str, str], light: dict[str, bytes]) -
         given.append(f"{mastering}=G{green}B{blue}R{red}WP{white}L({text[9]},{text[8]})")
     if "content" in light:
         given.append("{}={},{}".format(content, *struct.unpack("2I", light["content"][:8])))
+    if chroma_location is not None:
+        number = LOCATIONS_FOR_AV1[chroma_location] if codec == "libsvtav1" else chroma_location
+        given.append(f"{location}={number}")
     return {parameters: ":".join(given)} if given else {}

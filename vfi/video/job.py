@@ -160,6 +160,8 @@ class Job:
         self.source = open_source(path, options.input_rate, options.deinterlace, options.detelecine)
         self._has_noted_interlaced = False
         self._note_interlaced()
+        for phrase in self.source.notes:
+            note(f"{path}: {phrase}")
         if self.source.film_rate and not options.detelecine:
             note(
                 f"{path} is film in video: its frames are shown for two and three fields in turn; --detelecine shows "

@@ -17,6 +17,7 @@ from vfi.video.clock import FILM, read_clock, with_sorted_times
 from vfi.video.colour import planes_of
 from vfi.video.form import read_form
 from vfi.video.frame import Frame
+from vfi.video.headers import read_headers
 from vfi.video.timing import look_back
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders, by the name of FFmpeg's own
@@ -42,6 +43,7 @@ class VideoFile:
         time_base: a unit, in seconds, of which the time of every frame is a whole multiple.
         aspect: of a sample, or None.
         light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures; empty if there are none.
+        notes: what cannot be kept, whatever the target is.
         interlaced: whether a frame so far is interlaced.
         lost: how many frames could not be decoded so far.
         repeated: how many frames so far were dropped, because they have no time of their own.
@@ -78,15 +80,17 @@ class VideoFile:
             self.count -= self.count // 5
             self.last = self.time_base = 1 / self.rate
         with self.open() as container:
+            headers = read_headers(container, self.stream_of(container))
+        with self.open() as container:
             stream = self.stream_of(container)
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise VideoError(f"{path} has no frame that can be decoded")
             self._size = (first.width, first.height)
             self.interlaced |= deinterlace and stream.codec_context.field_order in (2, 3)
-            self._form = read_form(first, stream)
-        form = self._form
+            self._form = form = read_form(first, stream, headers)
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
+        self.notes = form.notes
         self.width, self.height = form.size
 
     @property

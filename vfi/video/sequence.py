@@ -56,6 +56,7 @@ class PictureFiles:
     aspect = None
     tags = Tags(1, 1, 1, 2)  # BT.709: the best guess for pictures without a colour profile
     film_rate = None
+    notes = ()
     origin = start = Fraction(0)
     lost = repeated = 0
 

@@ -1,0 +1,133 @@
+"""What the headers of a video's codec say: where chroma lies, and metadata that cannot be kept."""
+
+import re
+import subprocess
+from fractions import Fraction
+
+import av
+import pytest
+from helpers.films import make, moving
+
+from vfi.video.headers import read_headers
+from vfi.video.source import open_source
+
+QUIET = "log-level=none"
+
+
+def headers_of(path):
+    with av.open(path) as container:
+        return read_headers(container, container.streams.video[0])
+
+
+def deep(count):
+    """Moving frames of 10 bits."""
+    return [[4 * plane for plane in planes] for planes in moving(count)]
+
+
+def located(name, codec, location):
+    """Writes a video of 10 bits (8 in H.264) that says where its chroma lies."""
+    parameters = {
+        "libx264": {"x264-params": f"chromaloc={location}"},
+        "libx265": {"x265-params": f"chromaloc={location}:{QUIET}"},
+        "libsvtav1": {"svtav1-params": f"chroma-sample-position={location}"},
+    }
+    if codec == "libx264":
+        return make(name, moving(4), codec=codec, options=parameters[codec])
+    return make(name, deep(4), codec=codec, pixel_format="yuv420p10le", options=parameters[codec])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+@pytest.mark.parametrize("target", ["libx264", "libx265", "libsvtav1"])
+def test_the_location_of_chroma_is_kept(codec, target, make_more):
+    source = open_source(located("in.mp4", codec, 2))
+    assert source.tags.chroma_location == 2
+    assert source.layout.centred == (False, False)
+    make_more("in.mp4", codec=target)
+    field = "chroma_sample_position" if target == "libsvtav1" else "chroma_sample_loc_type_top_field"
+    assert headers_of("out.mp4")[field] == 2
+
+
+def test_a_location_that_the_codec_cannot_name(make_more):
+    """VP9 has no place for it, so that its frames are converted to where players expect chroma."""
+    located("in.mp4", "libx264", 2)
+    make_more("in.mp4", target="out.webm")
+    assert open_source("out.webm").layout.centred == (False, True)
+
+
+@pytest.mark.parametrize(("location", "centred"), [(0, (False, True)), (1, (True, True)), (3, (True, False))])
+def test_locations_of_chroma(location, centred):
+    assert open_source(located("in.mp4", "libx264", location)).layout.centred == centred
+
+
+def test_an_unknown_location_stays_unknown(make_more):
+    make_more(make("in.mp4", moving(4)))
+    assert "chroma_sample_loc_type_top_field" not in headers_of("out.mp4")
+
+
+@pytest.mark.parametrize(("location", "centred"), [(1, (True, True)), (2, (False, False)), (3, (False, True))])
+def test_videos_on_their_side(location, centred):
+    """Rows and columns are exchanged, and so is the location of chroma: top becomes left."""
+    located("in.mp4", "libx264", location)
+    with av.open("in.mp4") as old, av.open("turned.mp4", "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    assert open_source("turned.mp4").layout.centred == centred
+
+
+def with_units(path, target, before=b"", after=b""):
+    """Copies raw HEVC, and puts units of its syntax before and after the first frame."""
+    with av.open(path) as old, av.open(target, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            copy = av.Packet(bytes(packet) if number else before + bytes(packet) + after)
+            copy.pts = copy.dts = number
+            copy.time_base, copy.stream = Fraction(1, 25), stream
+            new.mux(copy)
+    return target
+
+
+def hdr10_plus():
+    """A unit of HEVC with HDR10+ metadata: supplemental information, registered by ITU-T T.35."""
+    fields = [(4, 8), (1, 8), (1, 2), (400, 27), (0, 1), *[(5000, 17)] * 3, (1000, 17), (0, 4), (10, 10), (0, 3)]
+    bits = "".join(f"{value:0{size}b}" for value, size in fields)
+    content = bytes.fromhex("b5003c0001") + int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
+    return unit(39, bytes([4, len(content)]) + content + b"\x80")
+
+
+def dolby_vision():
+    """A unit of HEVC with the metadata of Dolby Vision, profile 8: the identity, without metadata of the display."""
+    content = "19080908406136504f003ff801ffc00fffd000000800000680000040000034000002000000a6206a4a80"
+    return unit(62, bytes.fromhex(content))
+
+
+def unit(kind, content):
+    """A unit of HEVC's syntax, in which no bytes look like the start of another."""
+    return b"\0\0\0\1" + bytes([kind << 1, 1]) + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("HDR10+", hdr10_plus(), b""), ("Dolby Vision", b"", dolby_vision())],
+)
+def test_dynamic_metadata_are_left_out_with_a_note(name, before, after, make_more):
+    make("plain.hevc", deep(4), codec="libx265", pixel_format="yuv420p10le", options={"x265-params": QUIET})
+    with_units("plain.hevc", "in.hevc", before, after)
+    _, notes = make_more("in.hevc")
+    assert notes == [f"in.hevc: {name} metadata are left out"]
+
+
+def test_transparency_in_hevc_is_left_out_with_a_note(make_more):
+    """PyAV decodes only the first layer. Its x265 writes no second one, so another FFmpeg does."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    words = (
+        "-loglevel error -f lavfi -i testsrc2=s=64x48:d=0.2,format=yuva420p -c:v libx265 -x265-params log-level=none"
+    )
+    written = subprocess.run([ffmpeg, *words.split(), "-tag:v", "hvc1", "in.mov"], capture_output=True)
+    if written.returncode:
+        pytest.skip("this FFmpeg writes no HEVC with transparency")
+    _, notes = make_more("in.mov")
+    assert notes == ["in.mov: its transparency, a second layer of HEVC, cannot be read: left out"]
