@@ -1,5 +1,6 @@
 """What the headers of a video's codec say: where chroma lies, and metadata that cannot be kept."""
 
+import io
 import re
 import subprocess
 from fractions import Fraction
@@ -7,6 +8,7 @@ from fractions import Fraction
 import av
 import pytest
 from helpers.films import make, moving
+from PIL import Image
 
 from vfi.video.headers import read_headers
 from vfi.video.source import open_source
@@ -118,6 +120,25 @@ def test_dynamic_metadata_are_left_out_with_a_note(name, before, after, make_mor
     with_units("plain.hevc", "in.hevc", before, after)
     _, notes = make_more("in.hevc")
     assert notes == [f"in.hevc: {name} metadata are left out"]
+
+
+def test_frames_with_exif(make_more):
+    """Cameras write it into motion JPEG. PyAV has no name for this kind of side data."""
+    exif = Image.Exif()
+    exif[0x112] = 6  # orientation: turned by 90 degrees
+    with av.open("in.avi", "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(4):
+            content = io.BytesIO()
+            Image.new("RGB", (64, 48), (40 * number,) * 3).save(content, "JPEG", exif=exif)
+            packet = av.Packet(content.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            out.mux(packet)
+    film, notes = make_more("in.avi")
+    assert notes == []
+    assert (film.count, film.width, film.height) == (8, 48, 64)
 
 
 def test_transparency_in_hevc_is_left_out_with_a_note(make_more):

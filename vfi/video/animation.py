@@ -1,5 +1,6 @@
-"""Animated WebP as a video: FFmpeg's decoder reads only single pictures of it."""
+"""Animated pictures as videos: WebP, of which FFmpeg decodes only single pictures, and how often any is shown."""
 
+import contextlib
 import struct
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -25,6 +26,16 @@ def is_animated_webp(path: Path) -> bool:
     return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & 2)
 
 
+def plays_of(path: Path) -> int:
+    """How many times an animated GIF, PNG or WebP is shown; 0 for endlessly, which is also what others are."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
+        loops = image.info.get("loop")
+        if image.format == "GIF":  # says how often it is repeated, nothing for once
+            return 1 if loops is None else loops and loops + 1
+        return loops or 0
+    return 0
+
+
 class AnimatedPicture:
     """An animated WebP as a video; the attributes are those of `VideoFile`.
 
@@ -43,6 +54,7 @@ class AnimatedPicture:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files = [path]
+        self.plays = plays_of(path)
         self.light: dict[str, bytes] = {}
         durations = [duration or UNSPECIFIED for duration in _durations(path)]
         if not durations:

@@ -12,6 +12,7 @@ import torch
 from av.codec.context import Flags
 
 from vfi.errors import UsageError, VideoError, reason
+from vfi.video import animation_writer
 from vfi.video.colour import BT709, FULL, LIMITED, UNSPECIFIED, Layout, Pixels, Tags, layout_of
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def container_of(target: Path) -> Container:
     """The kind of file that a target's extension stands for; raises UsageError for an unknown one."""
     container = CONTAINERS.get(target.suffix.lower())
     if container is None:
-        known = ", ".join(suffix[1:] for suffix in CONTAINERS)
+        known = ", ".join(suffix[1:] for suffix in (*CONTAINERS, *animation_writer.WRITERS))
         also = "; for pictures name a folder, or a pattern such as frames/%05d.png"
         raise UsageError(f"{target}: the extension {target.suffix or '(none)'} is not known: use one of {known}{also}")
     return container

@@ -15,6 +15,19 @@ DYNAMIC = {"DYNAMIC_HDR_PLUS": "HDR10+", "DOVI_RPU_BUFFER": "Dolby Vision", "DYN
 ALPHA_LAYER = "alpha_channel_use_idc"  # field of HEVC's headers: there is a second layer with transparency
 LOCATIONS_OF_AV1 = {1: 0, 2: 2}  # its chroma_sample_position, and H.273's number
 TURNED_LOCATIONS = {1: 1, 2: 2, 0: 3, 3: 0}  # chroma locations after rows and columns are exchanged
+NEWEST_KIND = 63  # number of side data, above all that FFmpeg has
+
+
+def _name_new_kinds() -> None:
+    """Gives names to the kinds of side data that PyAV does not know, such as EXIF: it refuses frames that have them."""
+    for number in range(NEWEST_KIND + 1):
+        if number not in SideData._value2member_map_:
+            kind: Any = object.__new__(SideData)
+            kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+            SideData._value2member_map_[number] = kind
+
+
+_name_new_kinds()
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,13 @@ from vfi.video.source import open_source
 from vfi.video.targets import (
     JOINED,
     STATE,
+    AnimationTarget,
     PictureTarget,
     Piece,
     Speed,
     VideoTarget,
     check_target,
+    is_animation,
     is_pictures,
     partial_name,
 )
@@ -215,7 +217,9 @@ class Job:
 
     def _open_target(self) -> VideoTarget | PictureTarget:
         if is_pictures(self.path):
-            return PictureTarget(self.path, self.source, self.note)
+            return PictureTarget(self.path, self.source, self.note, self.stretch)
+        if is_animation(self.path):
+            return AnimationTarget(self.path, self.source, self.note, self.stretch)
         speed = Speed(self.options.factor, self.rate, self.stretch)
         return VideoTarget(self.path, self.source, speed, self.options.encoder, self.note, self.part_frames)
 

@@ -31,6 +31,7 @@ ORDINARY = {
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time",
     "location", "media_type", "hd_video", "gapless_playback", "compilation", "encoder", "timecode",
 }  # fmt: skip
+KINDS = {"audio": "sound", "subtitle": "subtitles", "video": "a second video"}  # of tracks
 SUBTITLE_TEXT = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
 FASTEST_TIMECODE = 255  # frames per second: MP4 counts them in a byte
 HEVC = ("libx265", "hevc_nvenc")
@@ -115,6 +116,16 @@ def join(
         raise VideoError(reason(error)) from error
 
 
+def other_tracks(source: Source) -> list[str]:
+    """The names of the tracks of a source but for the video; none of pictures."""
+    with _opened(source) as container:
+        if container is None:
+            return []
+        assert isinstance(source, VideoFile)  # only files have containers
+        meant = source.stream_of(container)
+        return [_name(stream) for stream in container.streams if stream is not meant and stream.type in KINDS]
+
+
 def _opened(source: Source) -> Any:
     """The source's container; None for pictures, which have none."""
     return source.open() if isinstance(source, VideoFile) else contextlib.nullcontext()
@@ -134,6 +145,9 @@ def _lay_out(
     if encoding.container.name == "avi":
         # Shifting would move the video, too, to times at which AVI cannot have a frame.
         out.container_options["avoid_negative_ts"] = "disabled"
+    if encoding.container.name == "gif":
+        repeats = {0: 0, 1: -1}.get(source.plays, source.plays - 1)  # 0: endlessly, -1: not at all
+        out.container_options["loop"] = str(repeats)
     video = _video_stream(out, encoding, _shown(encoding, span))
     if container is None:
         return video, others, notes
@@ -203,7 +217,7 @@ def _metadata(of: Any) -> dict[str, str]:
 
 
 def _name(stream: Any) -> str:
-    kind = {"audio": "sound", "subtitle": "subtitles", "video": "a second video"}.get(stream.type, stream.type)
+    kind = KINDS.get(stream.type, stream.type)
     codec = stream.codec_context.name if stream.codec_context else None
     return f"track {stream.index} ({kind}{', ' + codec if codec else ''})"
 

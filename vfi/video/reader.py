@@ -13,6 +13,7 @@ from typing import Any
 import av
 
 from vfi.errors import UsageError, VideoError, reason
+from vfi.video.animation import plays_of
 from vfi.video.clock import FILM, read_clock, with_sorted_times
 from vfi.video.colour import planes_of
 from vfi.video.form import read_form
@@ -44,6 +45,7 @@ class VideoFile:
         aspect: of a sample, or None.
         light: HDR metadata, {"mastering": bytes, "content": bytes} as FFmpeg's structures; empty if there are none.
         notes: what cannot be kept, whatever the target is.
+        plays: how many times an animated picture is shown; 0 for endlessly.
         interlaced: whether a frame so far is interlaced.
         lost: how many frames could not be decoded so far.
         repeated: how many frames so far were dropped, because they have no time of their own.
@@ -67,6 +69,7 @@ class VideoFile:
         self.interlaced = False
         self.repeated = 0
         with self.open() as container:
+            self._kind = container.format.name
             self._clock = read_clock(self.path, container, self.stream_of(container), detelecine)
         clock = self._clock
         self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
@@ -91,6 +94,7 @@ class VideoFile:
             self._form = form = read_form(first, stream, headers)
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
         self.notes = form.notes
+        self.plays = plays_of(self.path) if self._kind in ("gif", "apng") else 0
         self.width, self.height = form.size
 
     @property

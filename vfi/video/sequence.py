@@ -57,6 +57,7 @@ class PictureFiles:
     tags = Tags(1, 1, 1, 2)  # BT.709: the best guess for pictures without a colour profile
     film_rate = None
     notes = ()
+    plays = 0
     origin = start = Fraction(0)
     lost = repeated = 0
 
@@ -134,6 +135,11 @@ class PictureFolder:
 
     def _path(self, number: int) -> Path:
         return self.folder / numbered(self.names, number + 1)
+
+    @property
+    def files(self) -> list[Path]:
+        """The pictures that are written."""
+        return [self._path(number) for number in range(self.done)]
 
     def write(self, pixels: NDArray[Any]) -> None:
         """Writes the next picture; says once what its format cannot keep."""

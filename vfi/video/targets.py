@@ -1,5 +1,6 @@
 """What a video is written to: a video file, or numbered pictures. Both targets have the same methods."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -7,15 +8,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vfi.errors import UsageError, VideoError, reason
+from vfi.files import atomic_write
 from vfi.video import codecs, muxing
+from vfi.video.animation_writer import WRITERS
 from vfi.video.colour import Layout, Pixels
-from vfi.video.sequence import PictureFolder, is_pattern, matches_exist, picture_layout
+from vfi.video.sequence import NAMES, PictureFolder, is_pattern, matches_exist, picture_layout
 from vfi.video.source import Source
 from vfi.video.writer import Parts
 
 STATE = "state.json"  # file in the folder of work: what its parts are parts of
 JOINED = "joined"  # file in the folder of work: the new video, until it is whole
 SHOWN = "shown"  # file in the folder of work: says that the file that shows what is finished is ours
+TIMES = "times"  # file in the folder of work: when each frame of an animation is shown
 LARGEST_INTEGER = 2**31 - 1  # in FFmpeg's fractions
 
 Note = Callable[[str], None]
@@ -88,6 +92,11 @@ def is_pictures(path: Path) -> bool:
     return is_pattern(path) or path.is_dir() or not path.suffix
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a target is an animated picture that is made of picture files."""
+    return path.suffix.lower() in WRITERS
+
+
 def check_target(path: Path, encoder: codecs.EncoderOptions) -> None:
     """Finds out early what would keep a target from being written.
 
@@ -101,7 +110,7 @@ def check_target(path: Path, encoder: codecs.EncoderOptions) -> None:
         raise VideoError(f"{path} exists, and is neither a folder nor a video: choose another name")
     if path.is_dir() and any(path.iterdir()):
         raise VideoError(f"{path} is a folder that is not empty: choose another name")
-    if is_pictures(path) and encoder != codecs.EncoderOptions():
+    if (is_pictures(path) or is_animation(path)) and encoder != codecs.EncoderOptions():
         raise UsageError(f"{path} is for pictures, which have no codec")
 
 
@@ -215,12 +224,18 @@ class PictureTarget:
     path: Path
     source: Source
     note: Note
+    stretch: int
     work: Path = field(init=False)
     pictures: PictureFolder = field(init=False)
 
     def __post_init__(self) -> None:
         self.layout = picture_layout(self.path, self.source.layout)
         self.settings = repr(self.layout)
+        self._note_tracks()
+
+    def _note_tracks(self) -> None:
+        if tracks := muxing.other_tracks(self.source):
+            self.note(f"left out: {', '.join(tracks)}")
 
     @property
     def done(self) -> int:
@@ -244,6 +259,41 @@ class PictureTarget:
 
     def discard(self, work: Path) -> bool:
         return _clear(work)
+
+
+class AnimationTarget(PictureTarget):
+    """An animated PNG or WebP; see `Target`. Its frames are pictures in the folder of work, until it is joined of them.
+
+    When each is shown is in a file beside them, a line for each.
+    """
+
+    def __post_init__(self) -> None:
+        self.write_animation, suffix = WRITERS[self.path.suffix.lower()]
+        self.names = Path(NAMES).with_suffix(suffix)
+        self.layout = picture_layout(self.names, self.source.layout)
+        self.settings = repr(self.layout)
+        self._note_tracks()
+
+    def begin(self, work: Path) -> None:
+        self.work = work
+        self.pictures = PictureFolder(work, self.names, self.source.icc_profile, self.note)
+        known = (work / TIMES).read_text().split() if (work / TIMES).exists() else []
+        self.times = [Fraction(time) for time in known[: self.done]]
+        with (work / TIMES).open("w") as file:  # a killed run may have left a time without its picture
+            file.writelines(f"{time}\n" for time in self.times)
+
+    def write(self, planes: list[Any], time: Fraction) -> None:
+        with (self.work / TIMES).open("a") as file:
+            file.write(f"{time}\n")
+        self.times.append(time)
+        super().write(planes, time)
+
+    def finish(self, piece: Piece) -> None:
+        end = (self.source.length if piece.end is None else piece.end) - (piece.start or 0)
+        durations = [(following - time) * self.stretch for time, following in itertools.pairwise([*self.times, end])]
+        beside = None if self.path.is_symlink() else self.work / JOINED  # a link may lead to another disk
+        with atomic_write(self.path, beside) as new, new.open("wb") as file:
+            self.write_animation(file, self.pictures.files, durations, self.source.plays)
 
 
 def partial_name(path: Path) -> Path:
