@@ -115,7 +115,11 @@ class VideoFile:
         try:  # bytes in the metadata that are not UTF-8 are kept as they are
             return av.open(str(self.path), metadata_errors="surrogateescape")
         except (av.InvalidDataError, av.EOFError) as error:
-            raise VideoError(f"{self.path} is not a video, is damaged, or its kind is not supported") from error
+            if _is_mp4(self.path):
+                cause = "has no index (moov): its recording was not finished, or it is only a piece of a stream"
+            else:
+                cause = "is not a video, is damaged, or its kind is not supported"
+            raise VideoError(f"{self.path} {cause}") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path} cannot be read: {reason(error)}") from error
 
@@ -241,6 +245,14 @@ def _decoder_of(stream: Any) -> Any:
         return stream.codec_context
     decoder.thread_type = "AUTO"
     return decoder
+
+
+def _is_mp4(path: Path) -> bool:
+    """Whether a file begins as MP4 and QuickTime do, though FFmpeg cannot open it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"styp", b"moof", b"mdat", b"wide")
 
 
 def is_cover(stream: Any) -> bool:
