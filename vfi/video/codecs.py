@@ -187,7 +187,7 @@ def choose(
     if layout.alpha and codec in VPX:
         options["auto-alt-ref"] = "0"  # libvpx refuses to combine both
     if codec in TAG_PARAMETERS:
-        options |= _tag_options(codec, options, source.light, tags.chroma_location)
+        options |= _tag_options(codec, options, source.light, layout)
     encoding = Encoding(
         container, codec, tuple(options.items()), pixel_format, layout, source.width, source.height,
         (source.width, source.height), tags, source.aspect, time_base, rate,
@@ -348,8 +348,6 @@ def _colours(codec: str, pixel_format: str, source: "Source") -> tuple[Tags, Lay
         tags = Tags(BT709, primaries, transfer, LIMITED)
     elif source.layout.full:
         tags = replace(tags, range=FULL)
-    if not _has_place_for(tags.chroma_location, codec, layout):
-        tags = replace(tags, chroma_location=None)
     if codec in UNTAGGED:
         tags = Tags()
     elif codec in LIMITED_ONLY:
@@ -359,13 +357,6 @@ def _colours(codec: str, pixel_format: str, source: "Source") -> tuple[Tags, Lay
     return tags, layout_of(pixel_format, tags, (source.width, source.height))
 
 
-def _has_place_for(chroma_location: int | None, codec: str, layout: Layout) -> bool:
-    """Whether an encoder can say where chroma lies."""
-    if codec not in TAG_PARAMETERS or layout.chroma != (2, 2):
-        return False
-    return codec != "libsvtav1" or chroma_location in LOCATIONS_FOR_AV1
-
-
 # FFmpeg's structures: an AVMasteringDisplayMetadata has ten rationals (red, green, blue, white point: x and y; the
 # least and the largest luminance) and two flags; an AVContentLightMetadata has two numbers.
 TAG_PARAMETERS = {
@@ -373,12 +364,10 @@ TAG_PARAMETERS = {
     "libx265": ("x265-params", "master-display", "max-cll", "chromaloc"),
     "libsvtav1": ("svtav1-params", "mastering-display", "content-light", "chroma-sample-position"),
 }
-LOCATIONS_FOR_AV1 = {0: 1, 2: 2}  # H.273's number of a chroma location, and its chroma_sample_position
+TOP_LEFT = "2"  # where chroma lies, in H.273 and in AV1
 
 
-def _tag_options(
-    codec: str, options: dict[str, str], light: dict[str, bytes], chroma_location: int | None
-) -> dict[str, str]:
+def _tag_options(codec: str, options: dict[str, str], light: dict[str, bytes], layout: Layout) -> dict[str, str]:
     """The encoder's option for HDR metadata and the location of chroma, added to its other parameters."""
     parameters, mastering, content, location = TAG_PARAMETERS[codec]
     given = [options[parameters]] if parameters in options else []
@@ -393,7 +382,6 @@ def _tag_options(
         given.append(f"{mastering}=G{green}B{blue}R{red}WP{white}L({text[9]},{text[8]})")
     if "content" in light:
         given.append("{}={},{}".format(content, *struct.unpack("2I", light["content"][:8])))
-    if chroma_location is not None:
-        number = LOCATIONS_FOR_AV1[chroma_location] if codec == "libsvtav1" else chroma_location
-        given.append(f"{location}={number}")
+    if layout.chroma == (2, 2) and layout.centred == (False, False):  # players would expect it on the left
+        given.append(f"{location}={TOP_LEFT}")
     return {parameters: ":".join(given)} if given else {}

@@ -27,18 +27,12 @@ SUBSAMPLINGS = {(4, 4): "410", (4, 1): "411", (2, 2): "420", (2, 1): "422", (1, 
 
 @dataclass(frozen=True)
 class Tags:
-    """What the numbers of a video mean, as its file says: numbers of H.273, and FFmpeg's for the range.
-
-    Attributes:
-        chroma_location: where samples of chroma lie, in 4:2:0: 0 left, 1 centre, 2 top left, 3 top, 4 bottom left,
-            5 bottom of the luma samples that share them; None if the file does not say it.
-    """
+    """What the numbers of a video mean, as its file says: numbers of H.273, and FFmpeg's for the range."""
 
     matrix: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
     range: int = 0
-    chroma_location: int | None = None
 
 
 @dataclass(frozen=True)
@@ -254,11 +248,8 @@ def layout_of(format_name: str, tags: Tags = Tags(), size: tuple[int, int] = (0,
         matrix = BT709 if max(size) >= 1280 or min(size) > 576 else BT601
     if alpha and chroma not in ((1, 1), (2, 1), (2, 2)):
         chroma = (1, 1)
-    location = tags.chroma_location
-    if location is None or chroma != (2, 2):  # MPEG's place, or the place that goes with JPEG's range or BT.2020
-        centred = (full and chroma == (2, 2), full or matrix not in (9, 10))
-    else:  # at the bottom is rare, and treated as in the middle
-        centred = (location in (1, 3, 5), location not in (2, 3))
+    # PyAV does not tell where chroma lies: assume MPEG's place, or the place that goes with JPEG's range or BT.2020.
+    centred = (full and chroma == (2, 2), full or matrix not in (9, 10))
     return Layout("yuv", bits, alpha, chroma, full, matrix, centred)
 
 

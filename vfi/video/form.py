@@ -1,6 +1,6 @@
 """What the first frame of a video says about the form of all frames: size, rotation, colours, HDR metadata."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -12,9 +12,6 @@ from vfi.video.colour import Layout, Tags, layout_of, turned
 
 # Metadata that differ from frame to frame, which cannot be made for new frames: FFmpeg's name, and the usual one
 DYNAMIC = {"DYNAMIC_HDR_PLUS": "HDR10+", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_VIVID": "HDR Vivid"}
-ALPHA_LAYER = "alpha_channel_use_idc"  # field of HEVC's headers: there is a second layer with transparency
-LOCATIONS_OF_AV1 = {1: 0, 2: 2}  # its chroma_sample_position, and H.273's number
-TURNED_LOCATIONS = {1: 1, 2: 2, 0: 3, 3: 0}  # chroma locations after rows and columns are exchanged
 NEWEST_KIND = 63  # number of side data, above all that FFmpeg has
 
 
@@ -69,16 +66,15 @@ def _is_turned(matrix: NDArray[np.int32] | None) -> bool:
     return matrix is not None and bool(abs(matrix[1]) > abs(matrix[0]))
 
 
-def read_form(first: Any, stream: Any, headers: dict[str, int]) -> Form:
+def read_form(first: Any, stream: Any, has_alpha_layer: bool) -> Form:
     """The form of all frames.
 
     Args:
         first: PyAV's first frame of the stream.
-        headers: of the stream; see headers.py.
+        has_alpha_layer: see hevc.py.
     """
     size = (first.width, first.height)
-    location = _chroma_location(headers)
-    tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range, location)
+    tags = Tags(first.colorspace, first.color_primaries, first.color_trc, first.color_range)
     stored = layout_of(first.format.name, tags, size)
     aspect = stream.sample_aspect_ratio or None
     light = {
@@ -90,19 +86,11 @@ def read_form(first: Any, stream: Any, headers: dict[str, int]) -> Form:
     if SideData.DISPLAYMATRIX in first.side_data:
         matrix = np.frombuffer(bytes(first.side_data["DISPLAYMATRIX"]), np.int32)[[0, 1, 3, 4]]
     notes = [f"{name} metadata are left out" for kind, name in DYNAMIC.items() if SideData[kind] in first.side_data]
-    if ALPHA_LAYER in headers and not stored.alpha:
+    if has_alpha_layer and not stored.alpha:
         notes.append("its transparency, a second layer of HEVC, cannot be read: left out")
     if not _is_turned(matrix):
         return Form(size, tags, stored, stored, aspect, light, tuple(notes), matrix)
     if stored.chroma == (4, 1):  # FFmpeg has no name for this subsampling turned on its side
         stored = layout_of("yuv444p", tags, size)
     aspect = 1 / aspect if aspect else None
-    tags = replace(tags, chroma_location=None if location is None else TURNED_LOCATIONS.get(location))
     return Form(size[::-1], tags, stored, turned(stored), aspect, light, tuple(notes), matrix)
-
-
-def _chroma_location(headers: dict[str, int]) -> int | None:
-    """See `Tags.chroma_location`."""
-    if "chroma_sample_loc_type_top_field" in headers:  # H.264, HEVC
-        return headers["chroma_sample_loc_type_top_field"]
-    return LOCATIONS_OF_AV1.get(headers.get("chroma_sample_position", 0))

@@ -18,7 +18,7 @@ from vfi.video.clock import FILM, read_clock, with_sorted_times
 from vfi.video.colour import planes_of
 from vfi.video.form import read_form
 from vfi.video.frame import Frame
-from vfi.video.headers import read_headers
+from vfi.video.hevc import has_alpha_layer
 from vfi.video.timing import look_back
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders, by the name of FFmpeg's own
@@ -83,7 +83,7 @@ class VideoFile:
             self.count -= self.count // 5
             self.last = self.time_base = 1 / self.rate
         with self.open() as container:
-            headers = read_headers(container, self.stream_of(container))
+            has_alpha = has_alpha_layer(container, self.stream_of(container))
         with self.open() as container:
             stream = self.stream_of(container)
             first = next(self._decoded(container, stream), None)
@@ -91,7 +91,7 @@ class VideoFile:
                 raise VideoError(f"{path} has no frame that can be decoded")
             self._size = (first.width, first.height)
             self.interlaced |= deinterlace and stream.codec_context.field_order in (2, 3)
-            self._form = form = read_form(first, stream, headers)
+            self._form = form = read_form(first, stream, has_alpha)
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
         self.notes = form.notes
         self.plays = plays_of(self.path) if self._kind in ("gif", "apng") else 0

@@ -1,4 +1,4 @@
-"""What the headers of a video's codec say: where chroma lies, and metadata that cannot be kept."""
+"""Metadata of frames: those that can be kept are kept, and a note says so of others."""
 
 import io
 import re
@@ -7,18 +7,11 @@ from fractions import Fraction
 
 import av
 import pytest
+from av.bitstream import BitStreamFilterContext
 from helpers.films import make, moving
 from PIL import Image
 
-from vfi.video.headers import read_headers
-from vfi.video.source import open_source
-
 QUIET = "log-level=none"
-
-
-def headers_of(path):
-    with av.open(path) as container:
-        return read_headers(container, container.streams.video[0])
 
 
 def deep(count):
@@ -26,58 +19,30 @@ def deep(count):
     return [[4 * plane for plane in planes] for planes in moving(count)]
 
 
-def located(name, codec, location):
-    """Writes a video of 10 bits (8 in H.264) that says where its chroma lies."""
-    parameters = {
-        "libx264": {"x264-params": f"chromaloc={location}"},
-        "libx265": {"x265-params": f"chromaloc={location}:{QUIET}"},
-        "libsvtav1": {"svtav1-params": f"chroma-sample-position={location}"},
-    }
-    if codec == "libx264":
-        return make(name, moving(4), codec=codec, options=parameters[codec])
-    return make(name, deep(4), codec=codec, pixel_format="yuv420p10le", options=parameters[codec])
+def chroma_locations(path, field):
+    """What the headers of a video's first frame say about the place of chroma, as FFmpeg's tracer prints it."""
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.open(path) as container, av.logging.Capture() as lines:
+            tracer = BitStreamFilterContext("trace_headers", container.streams.video[0])
+            tracer.filter(next(container.demux(video=0)))
+    finally:
+        av.logging.set_level(None)
+    return {int(line.split()[-1]) for _, _, line in lines if f" {field} " in line}
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
-@pytest.mark.parametrize("target", ["libx264", "libx265", "libsvtav1"])
-def test_the_location_of_chroma_is_kept(codec, target, make_more):
-    source = open_source(located("in.mp4", codec, 2))
-    assert source.tags.chroma_location == 2
-    assert source.layout.centred == (False, False)
-    make_more("in.mp4", codec=target)
-    field = "chroma_sample_position" if target == "libsvtav1" else "chroma_sample_loc_type_top_field"
-    assert headers_of("out.mp4")[field] == 2
+@pytest.mark.parametrize(("matrix", "location"), [(9, {2}), (1, set())])
+def test_the_place_of_chroma_is_tagged_where_it_is_unusual(codec, matrix, location, make_more):
+    """BT.2020 has it at the top left (2). Without a tag, players expect it on the left, where all others have it."""
 
+    def tag(stream):
+        stream.codec_context.colorspace = matrix
 
-def test_a_location_that_the_codec_cannot_name(make_more):
-    """VP9 has no place for it, so that its frames are converted to where players expect chroma."""
-    located("in.mp4", "libx264", 2)
-    make_more("in.mp4", target="out.webm")
-    assert open_source("out.webm").layout.centred == (False, True)
-
-
-@pytest.mark.parametrize(("location", "centred"), [(0, (False, True)), (1, (True, True)), (3, (True, False))])
-def test_locations_of_chroma(location, centred):
-    assert open_source(located("in.mp4", "libx264", location)).layout.centred == centred
-
-
-def test_an_unknown_location_stays_unknown(make_more):
-    make_more(make("in.mp4", moving(4)))
-    assert "chroma_sample_loc_type_top_field" not in headers_of("out.mp4")
-
-
-@pytest.mark.parametrize(("location", "centred"), [(1, (True, True)), (2, (False, False)), (3, (False, True))])
-def test_videos_on_their_side(location, centred):
-    """Rows and columns are exchanged, and so is the location of chroma: top becomes left."""
-    located("in.mp4", "libx264", location)
-    with av.open("in.mp4") as old, av.open("turned.mp4", "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        stream.set_display_rotation(90)
-        for packet in old.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                new.mux(packet)
-    assert open_source("turned.mp4").layout.centred == centred
+    make("in.mkv", deep(4), codec="ffv1", pixel_format="yuv420p10le", configure=tag)
+    make_more("in.mkv", codec=codec)
+    field = "chroma_sample_position" if codec == "libsvtav1" else "chroma_sample_loc_type_top_field"
+    assert chroma_locations("out.mp4", field) - {0} == location
 
 
 def with_units(path, target, before=b"", after=b""):
