@@ -13,7 +13,6 @@ from typing import Any
 import av
 
 from vfi.errors import UsageError, VideoError, reason
-from vfi.video.animation import plays_of
 from vfi.video.clock import FILM, read_clock, with_sorted_times
 from vfi.video.colour import planes_of
 from vfi.video.form import read_form
@@ -94,7 +93,7 @@ class VideoFile:
             self._form = form = read_form(first, stream, has_alpha)
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
         self.notes = form.notes
-        self.plays = plays_of(self.path) if self._kind in ("gif", "apng") else 0
+        self.plays = _plays_of(self.path) if self._kind in ("gif", "apng") else 0
         self.width, self.height = form.size
 
     @property
@@ -253,6 +252,12 @@ def _is_mp4(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"styp", b"moof", b"mdat", b"wide")
+
+
+def _plays_of(path: Path) -> int:
+    from vfi.video.animation import plays_of  # here: training reads videos where Pillow is not installed
+
+    return plays_of(path)
 
 
 def is_cover(stream: Any) -> bool:
