@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sepconv import sepconv
+from sepconv import filters_in_one_pass, sepconv, sepconv_pair
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
@@ -206,6 +206,7 @@ class Network(nn.Module):
         # On a GPU, 16-bit kernels are applied in float16, on tensor cores; bfloat16 kernels, too: their values are well
         # below one, and float16 holds the frames more exactly.
         op_dtype = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
+        kernel_dtype = precision if filters_in_one_pass(one, precision) else op_dtype
         if has_context:
             one, two = (frame.to(op_dtype) for frame in reachable)
         else:
@@ -221,7 +222,7 @@ class Network(nn.Module):
         results = []
         for top, bottom in bands:
             kernels = [
-                _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], op_dtype)
+                _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], kernel_dtype)
                 for head, features in zip(heads, inner, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
@@ -251,6 +252,9 @@ class Network(nn.Module):
     def _filter(
         self, one: Tensor, two: Tensor, vertical1: Tensor, horizontal1: Tensor, vertical2: Tensor, horizontal2: Tensor
     ) -> Tensor:
+        if filters_in_one_pass(one, vertical1.dtype):
+            kernels = (vertical1, horizontal1, vertical2, horizontal2)
+            return sepconv_pair((one, two), kernels, self.kernel_normalization)
         exact = torch.promote_types(one.dtype, torch.float32)
         out = sepconv(one, vertical1, horizontal1).to(exact) + sepconv(two, vertical2, horizontal2).to(exact)
         if self.kernel_normalization:

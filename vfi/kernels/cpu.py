@@ -54,16 +54,17 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        # Numba compiles anew if this file has changed; here also if that of the instructions has.
-        tiles = Path(cpu_tiles.__file__).stat()
-        self._cache_file._source_stamp = (self._cache_file._source_stamp, tiles.st_mtime, tiles.st_size)
+        # Numba compiles anew if the function's file has changed; here also if those that it calls have.
+        files = [Path(name).stat() for name in (__file__, cpu_tiles.__file__)]
+        changes = [(file.st_mtime, file.st_size) for file in files]
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, *changes)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
 
-def _compiled(function: Callable[..., Any], signature: Any = None) -> Any:
+def compiled(function: Callable[..., Any], signature: Any = None) -> Any:
     """Compiles for one signature, or for the types of each call; keeps the result on disk if that is possible."""
     dispatcher: Any = numba.njit(nogil=True)(function)
     with contextlib.suppress(RuntimeError):  # neither this folder nor the user's cache can be written
@@ -74,21 +75,21 @@ def _compiled(function: Callable[..., Any], signature: Any = None) -> Any:
     return dispatcher
 
 
-@_compiled
-def _scratch(size, dtype):
+@compiled
+def scratch(size, dtype):
     """An uninitialised 1-D array that begins at a cache line, so that no packed vector crosses one."""
     array = np.empty(size + VECTOR_BYTES, dtype)
     start = (-array.ctypes.data % VECTOR_BYTES) // array.itemsize
     return array[start : start + size]
 
 
-@_compiled
-def _offset(array, n, c, y, x):
+@compiled
+def byte_offset(array, n, c, y, x):
     """Where array[n, c, y, x] lies, in bytes from the array's beginning."""
     return n * array.strides[0] + c * array.strides[1] + y * array.strides[2] + x * array.strides[3]
 
 
-@_compiled
+@compiled
 def _pack_row(packed, start, array, offset, stride, count):
     """packed[start + x] = array[x] for x < count."""
     if stride == array.itemsize:
@@ -99,15 +100,15 @@ def _pack_row(packed, start, array, offset, stride, count):
             packed[start + x] = load(array, offset + x * stride)
 
 
-@_compiled
-def _unpack_row(packed, start, array, offset, stride, count):
+@compiled
+def unpack_row(packed, start, array, offset, stride, count):
     """The inverse of `_pack_row`."""
     for x in range(count):
         store(array, offset + x * stride, packed[start + x])
 
 
-@_compiled
-def _pack_frame(packed, pitch, channels, frame, sample, top, left, rows, count):
+@compiled
+def pack_frame(packed, pitch, channels, frame, sample, top, left, rows, count):
     """packed[row, c, x] = frame[sample, c, top + row, left + x] for x < count, in rows of `pitch` values.
 
     Missing channels (which fill the last group) and values behind the last are zero-filled.
@@ -116,20 +117,20 @@ def _pack_frame(packed, pitch, channels, frame, sample, top, left, rows, count):
         for c in range(channels):
             start = (row * channels + c) * pitch
             present = count if c < frame.shape[1] else 0
-            here = _offset(frame, sample, c, top + row, left)
+            here = byte_offset(frame, sample, c, top + row, left)
             _pack_row(packed, start, frame, here, frame.strides[3], present)
             packed[start + present : start + pitch] = 0
 
 
-@_compiled
-def _move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count, unpack):
+@compiled
+def move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count, unpack):
     """packed[tap + skew * row][row][x] = array[sample, tap, top + row, left + x], or back with `unpack`.
 
     `tile_rows` is how many rows the buffer has room for. Lanes from `count` on become zero.
     """
     taps = array.shape[1]
     _, tap_stride, row_stride, x_stride = array.strides
-    offset = _offset(array, sample, 0, top, left)
+    offset = byte_offset(array, sample, 0, top, left)
     lanes = VECTOR_BYTES // packed.itemsize
     step = tile_rows * VECTOR_BYTES
     if count == lanes and x_stride == array.itemsize:
@@ -158,14 +159,14 @@ def _move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count
                 start = ((tap + skew * row) * tile_rows + row) * lanes
                 here = offset + tap * tap_stride + row * row_stride
                 if unpack:
-                    _unpack_row(packed, start, array, here, x_stride, count)
+                    unpack_row(packed, start, array, here, x_stride, count)
                 else:
                     _pack_row(packed, start, array, here, x_stride, count)
                     packed[start + count : start + lanes] = 0
 
 
-@_compiled
-def _place(task, height, width, tile_rows):
+@compiled
+def place(task, height, width, tile_rows):
     """A task's sample, first row, number of rows, first and last column: strips of `tile_rows` rows, cut in chunks."""
     strips = (height + tile_rows - 1) // tile_rows
     chunks = (width + CHUNK - 1) // CHUNK
@@ -182,17 +183,17 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
     groups = (out.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
     pitch = CHUNK + lanes + taps
-    packed_frame = _scratch((ROWS + taps - 1) * channels * pitch, dtype)
-    packed_vertical = _scratch((ROWS + taps - 1) * ROWS * lanes, dtype)
-    packed_horizontal = _scratch(taps * ROWS * lanes, dtype)
-    sums = _scratch(ROWS * channels * lanes, dtype)
+    packed_frame = scratch((ROWS + taps - 1) * channels * pitch, dtype)
+    packed_vertical = scratch((ROWS + taps - 1) * ROWS * lanes, dtype)
+    packed_horizontal = scratch(taps * ROWS * lanes, dtype)
+    sums = scratch(ROWS * channels * lanes, dtype)
     for task in range(begin, end):
-        sample, top, rows, left, right = _place(task, height, width, ROWS)
-        _pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
+        sample, top, rows, left, right = place(task, height, width, ROWS)
+        pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
         for x in range(left, right, lanes):
             count = min(lanes, right - x)
-            _move_kernels(packed_vertical, ROWS, 1, vertical, sample, top, x, rows, count, False)
-            _move_kernels(packed_horizontal, ROWS, 0, horizontal, sample, top, x, rows, count, False)
+            move_kernels(packed_vertical, ROWS, 1, vertical, sample, top, x, rows, count, False)
+            move_kernels(packed_horizontal, ROWS, 0, horizontal, sample, top, x, rows, count, False)
             sums[:] = 0
             for row in range(rows + taps - 1):
                 first = max(0, row - taps + 1)  # of the tile's rows that this row of the frame is part of
@@ -216,8 +217,8 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
             for row in range(rows):
                 for c in range(out.shape[1]):
                     at = (c // len(group) * ROWS + row) * len(group) + c % len(group)
-                    here = _offset(out, sample, c, top + row, x)
-                    _unpack_row(sums, at * lanes, out, here, out.strides[3], count)
+                    here = byte_offset(out, sample, c, top + row, x)
+                    unpack_row(sums, at * lanes, out, here, out.strides[3], count)
 
 
 def _backward_kernels(
@@ -228,24 +229,24 @@ def _backward_kernels(
     groups = (frame.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
     pitch = CHUNK + lanes + taps
-    packed_frame = _scratch((GRADIENT_ROWS + taps - 1) * channels * pitch, dtype)
-    packed_grad_out = _scratch(GRADIENT_ROWS * channels * lanes, dtype)
-    packed_vertical = _scratch((GRADIENT_ROWS + taps - 1) * GRADIENT_ROWS * lanes, dtype)
-    packed_horizontal = _scratch(taps * GRADIENT_ROWS * lanes, dtype)
-    vertical_sums = _scratch((GRADIENT_ROWS + taps - 1) * GRADIENT_ROWS * lanes, dtype)
-    horizontal_sums = _scratch(taps * GRADIENT_ROWS * lanes, dtype)
+    packed_frame = scratch((GRADIENT_ROWS + taps - 1) * channels * pitch, dtype)
+    packed_grad_out = scratch(GRADIENT_ROWS * channels * lanes, dtype)
+    packed_vertical = scratch((GRADIENT_ROWS + taps - 1) * GRADIENT_ROWS * lanes, dtype)
+    packed_horizontal = scratch(taps * GRADIENT_ROWS * lanes, dtype)
+    vertical_sums = scratch((GRADIENT_ROWS + taps - 1) * GRADIENT_ROWS * lanes, dtype)
+    horizontal_sums = scratch(taps * GRADIENT_ROWS * lanes, dtype)
     for task in range(begin, end):
-        sample, top, rows, left, right = _place(task, height, width, GRADIENT_ROWS)
-        _pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
+        sample, top, rows, left, right = place(task, height, width, GRADIENT_ROWS)
+        pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
         for x in range(left, right, lanes):
             count = min(lanes, right - x)
-            _move_kernels(packed_vertical, GRADIENT_ROWS, 1, vertical, sample, top, x, rows, count, False)
-            _move_kernels(packed_horizontal, GRADIENT_ROWS, 0, horizontal, sample, top, x, rows, count, False)
+            move_kernels(packed_vertical, GRADIENT_ROWS, 1, vertical, sample, top, x, rows, count, False)
+            move_kernels(packed_horizontal, GRADIENT_ROWS, 0, horizontal, sample, top, x, rows, count, False)
             for row in range(rows):
                 for c in range(channels):
                     start = ((c // len(group) * GRADIENT_ROWS + row) * len(group) + c % len(group)) * lanes
                     present = count if c < frame.shape[1] else 0
-                    here = _offset(grad_out, sample, c, top + row, x)
+                    here = byte_offset(grad_out, sample, c, top + row, x)
                     _pack_row(packed_grad_out, start, grad_out, here, grad_out.strides[3], present)
                     packed_grad_out[start + present : start + lanes] = 0
             vertical_sums[:] = 0
@@ -272,9 +273,9 @@ def _backward_kernels(
                         group,
                     )
             if needed[0]:
-                _move_kernels(vertical_sums, GRADIENT_ROWS, 1, grad_vertical, sample, top, x, rows, count, True)
+                move_kernels(vertical_sums, GRADIENT_ROWS, 1, grad_vertical, sample, top, x, rows, count, True)
             if needed[1]:
-                _move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
+                move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
 
 
 def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, group, dtype, lanes):
@@ -283,12 +284,12 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
     groups = (grad_frame.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
     pitch = CHUNK + lanes + taps  # a row begins taps - 1 pixels left of its chunk: what x - j can reach
-    packed_grad_out = _scratch(channels * pitch, dtype)
-    packed_vertical = _scratch(ROWS * pitch, dtype)
-    packed_horizontal = _scratch(taps * pitch, dtype)
-    sums = _scratch(CHUNK * ROWS * channels, dtype)
+    packed_grad_out = scratch(channels * pitch, dtype)
+    packed_vertical = scratch(ROWS * pitch, dtype)
+    packed_horizontal = scratch(taps * pitch, dtype)
+    sums = scratch(CHUNK * ROWS * channels, dtype)
     for task in range(begin, end):
-        sample, top, rows, left, right = _place(task, height + taps - 1, width + taps - 1, ROWS)
+        sample, top, rows, left, right = place(task, height + taps - 1, width + taps - 1, ROWS)
         x_first = max(0, left - taps + 1)
         count = min(width, right) - x_first
         start = x_first - (left - taps + 1)
@@ -298,15 +299,15 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
         packed_horizontal[:] = 0
         for y in range(max(0, top - taps + 1), min(height, top + rows)):
             for c in range(grad_frame.shape[1]):
-                here = _offset(grad_out, sample, c, y, x_first)
+                here = byte_offset(grad_out, sample, c, y, x_first)
                 _pack_row(packed_grad_out, c * pitch + start, grad_out, here, grad_out.strides[3], count)
             for tap in range(taps):
-                here = _offset(horizontal, sample, tap, y, x_first)
+                here = byte_offset(horizontal, sample, tap, y, x_first)
                 _pack_row(packed_horizontal, tap * pitch + start, horizontal, here, horizontal.strides[3], count)
             first = max(0, y - top)
             active = min(rows, y - top + taps) - first
             for row in range(first, first + active):
-                here = _offset(vertical, sample, top + row - y, y, x_first)
+                here = byte_offset(vertical, sample, top + row - y, y, x_first)
                 _pack_row(packed_vertical, row * pitch + start, vertical, here, vertical.strides[3], count)
             for x in range(0, right - left, lanes):
                 for g in range(groups):
@@ -328,8 +329,8 @@ def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, grou
             for row in range(rows):
                 for c in range(grad_frame.shape[1]):
                     at = ((x // lanes * groups + c // len(group)) * ROWS + row) * len(group) + c % len(group)
-                    here = _offset(grad_frame, sample, c, top + row, left + x)
-                    _unpack_row(sums, at * lanes, grad_frame, here, grad_frame.strides[3], min(lanes, right - left - x))
+                    here = byte_offset(grad_frame, sample, c, top + row, left + x)
+                    unpack_row(sums, at * lanes, grad_frame, here, grad_frame.strides[3], min(lanes, right - left - x))
 
 
 # --- Tensors ---------------------------------------------------------------------------------------------------
@@ -345,10 +346,10 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 def _specialised(kernel: Callable[..., None], argument_types: tuple[Any, ...]) -> Any:
     """A kernel compiled for arrays of any strides; otherwise Numba would compile it again for each layout."""
     strided = [types.Array(t.dtype, t.ndim, "A") if isinstance(t, types.Array) else t for t in argument_types]
-    return _compiled(kernel, types.void(types.int64, types.int64, *strided))
+    return compiled(kernel, types.void(types.int64, types.int64, *strided))
 
 
-def _run(kernel: Callable[..., None], height: int, width: int, tile_rows: int, batch: int, *arguments: Any) -> None:
+def run(kernel: Callable[..., None], height: int, width: int, tile_rows: int, batch: int, *arguments: Any) -> None:
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
     kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
     tasks = batch * -(-height // tile_rows) * -(-width // CHUNK)
@@ -363,7 +364,7 @@ def _run(kernel: Callable[..., None], height: int, width: int, tile_rows: int, b
         done.result()
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def array_of(tensor: Tensor) -> np.ndarray[Any, Any]:
     """The tensor's memory as the kernels take it; 16-bit types as in cpu_tiles._widen."""
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
@@ -373,7 +374,7 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.numpy()
 
 
-def _sizes(frame: Tensor) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+def sizes_of(frame: Tensor) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """How the kernels are specialised: (a tuple as long as a group of channels, the type of the sums, lanes)."""
     channels = frame.shape[1]
     groups = -(-channels // GROUP)
@@ -390,8 +391,8 @@ def forward(out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor) ->
     """Fills `out`; all are checked CPU tensors of a dtype that is supported."""
     if out.numel():
         batch, _, height, width = out.shape
-        arrays = [_array(tensor) for tensor in (frame, vertical, horizontal, out)]
-        _run(_forward, height, width, ROWS, batch, *arrays, *_sizes(frame))
+        arrays = [array_of(tensor) for tensor in (frame, vertical, horizontal, out)]
+        run(_forward, height, width, ROWS, batch, *arrays, *sizes_of(frame))
 
 
 def backward(
@@ -411,14 +412,14 @@ def backward(
     tensors = (frame, vertical, horizontal)
     # A gradient that is not wanted is not written: its input stands in for its type.
     grad_frame, *grad_kernels = (
-        _array(gradient if wanted else tensor)
+        array_of(gradient if wanted else tensor)
         for gradient, tensor, wanted in zip(gradients, tensors, output_mask, strict=True)
     )
-    grads, *inputs = (_array(tensor) for tensor in (grad_out, *tensors))
-    sizes = _sizes(frame)
+    grads, *inputs = (array_of(tensor) for tensor in (grad_out, *tensors))
+    sizes = sizes_of(frame)
     if output_mask[0]:
         height_width = grad_frame.shape[2:]
-        _run(_backward_frame, *height_width, ROWS, batch, grads, *inputs[1:], grad_frame, *sizes)
+        run(_backward_frame, *height_width, ROWS, batch, grads, *inputs[1:], grad_frame, *sizes)
     if any(output_mask[1:]):
         needed = tuple(output_mask[1:])
-        _run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grads, *inputs, *grad_kernels, needed, *sizes)
+        run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grads, *inputs, *grad_kernels, needed, *sizes)
