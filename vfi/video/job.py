@@ -217,7 +217,7 @@ class Job:
 
     def _open_target(self) -> VideoTarget | PictureTarget:
         if is_pictures(self.path):
-            return PictureTarget(self.path, self.source, self.note, self.stretch)
+            return PictureTarget(self.path, self.source, self.note)
         if is_animation(self.path):
             return AnimationTarget(self.path, self.source, self.note, self.stretch)
         speed = Speed(self.options.factor, self.rate, self.stretch)

@@ -224,7 +224,6 @@ class PictureTarget:
     path: Path
     source: Source
     note: Note
-    stretch: int
     work: Path = field(init=False)
     pictures: PictureFolder = field(init=False)
 
@@ -261,11 +260,14 @@ class PictureTarget:
         return _clear(work)
 
 
+@dataclass
 class AnimationTarget(PictureTarget):
     """An animated PNG or WebP; see `Target`. Its frames are pictures in the folder of work, until it is joined of them.
 
     When each is shown is in a file beside them, a line for each.
     """
+
+    stretch: int  # how many times as long as the source the animation is
 
     def __post_init__(self) -> None:
         self.write_animation, suffix = WRITERS[self.path.suffix.lower()]
