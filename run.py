@@ -61,8 +61,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="the file to write: a picture (png, jpg, bmp, webp, tiff; default: out.png) or a video (mp4, mov, mkv, "
-        "webm, avi, ts, gif; default: out.mp4). The frames of a video can also go into a folder, or to a pattern such "
-        "as frames/%%05d.png",
+        "webm, avi, ts, gif, apng, webp; default: out.mp4). The frames of a video can also go into a folder, or to a "
+        "pattern such as frames/%%05d.png",
     )
     parser.add_argument(
         "--quality", type=int, metavar="1-100", help="quality of jpg (default: 95) and lossy webp (default: 90)"
