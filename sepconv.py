@@ -26,6 +26,10 @@ from torch import Tensor
 Gradients = tuple[Tensor, ...]  # of frame, vertical and horizontal
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PAIR_DTYPES = _DTYPES[:3]  # of kernels for `sepconv_pair`
+LEAST_WEIGHT = (
+    0.01  # sums of weights that are nearer to zero count as 1 where results are normalized (arXiv 2011.01280)
+)
 
 
 def sepconv(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
@@ -93,7 +97,7 @@ def sepconv_reference_backward(
 
 def filters_in_one_pass(frame: Tensor, kernel_dtype: torch.dtype) -> bool:
     """Whether `sepconv_pair` takes such arguments: float32 frames on a CPU, without gradients, in eager mode."""
-    if frame.device.type != "cpu" or frame.dtype != torch.float32:
+    if frame.device.type != "cpu" or frame.dtype != torch.float32 or kernel_dtype not in _PAIR_DTYPES:
         return False
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
@@ -111,7 +115,7 @@ def sepconv_pair(frames: Sequence[Tensor], kernels: Sequence[Tensor], normalize:
     Args:
         frames: one and two, (N, C, H + K - 1, W + K - 1), float32.
         kernels: vertical1, horizontal1, vertical2, horizontal2, (N, K, H, W), all float16, bfloat16 or float32.
-        normalize: whether to divide each pixel by the sum of the weights of its kernels, unless that is below 0.01.
+        normalize: whether to divide each pixel by the sum of the weights of its kernels; see LEAST_WEIGHT.
 
     Returns:
         (N, C, H, W), float32.
@@ -126,12 +130,14 @@ def sepconv_pair(frames: Sequence[Tensor], kernels: Sequence[Tensor], normalize:
             if tensor.shape != tensors[0].shape or tensor.dtype != dtype or tensor.dim() != 4 or not tensor.is_cpu:
                 found = ", ".join(f"{tuple(each.shape)} {each.dtype} on {each.device}" for each in tensors)
                 raise ValueError(f"{name} are {found}; expected equal ones of four dimensions on the CPU, {dtype}")
+    if kernels[0].dtype not in _PAIR_DTYPES:
+        raise ValueError(f"kernels are {kernels[0].dtype}, expected float16, bfloat16 or float32")
     for frame, pair in zip(frames, (kernels[:2], kernels[2:]), strict=True):
         _check_shapes(frame, *pair)
     out = _empty_out(frames[0], kernels[0])
     if out.numel():
         with torch.profiler.record_function("sepconv_pair"):  # PyTorch's profiler sees only its own operators
-            cpu_inference.filter_pair(out, frames, kernels, normalize)
+            cpu_inference.filter_pair(out, frames, kernels, normalize, LEAST_WEIGHT)
     return out
 
 

@@ -148,7 +148,7 @@ def test_gradients_reach_every_parameter(published_file, pair):
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_inference_is_the_network_with_gradients(noise, precision):
     """Without gradients, a CPU applies the kernels of both frames in one pass, without a copy in float32."""
     net = load_network("l1").to(precision, memory_format=torch.channels_last)

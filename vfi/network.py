@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sepconv import filters_in_one_pass, sepconv, sepconv_pair
+from sepconv import LEAST_WEIGHT, filters_in_one_pass, sepconv, sepconv_pair
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
@@ -267,8 +267,8 @@ class Network(nn.Module):
 
 
 def divide(values: Tensor, weights: Tensor) -> Tensor:
-    """values / weights; weights that are nearly zero count as 1 (arXiv 2011.01280)."""
-    return values / weights.masked_fill(weights.abs() < 0.01, 1)
+    """values / weights; see LEAST_WEIGHT in sepconv.py."""
+    return values / weights.masked_fill(weights.abs() < LEAST_WEIGHT, 1)
 
 
 def _align(frames: Tensor, margin: int, alignment: int) -> Tensor:

@@ -71,13 +71,15 @@ def test_results_do_not_depend_on_threads():
     assert torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("change", ["shape", "dtype", "dimensions", "size"])
+@pytest.mark.parametrize("change", ["shape", "dtype", "double kernels", "dimensions", "size"])
 def test_arguments_that_do_not_fit_are_refused(change):
     frames, kernels = arguments(6, 20, 3, torch.float32, torch.channels_last)
     if change == "shape":
         kernels[3] = kernels[3][:, :, :5]
     elif change == "dtype":
         frames[1] = frames[1].double()
+    elif change == "double kernels":
+        kernels = [kernel.double() for kernel in kernels]
     elif change == "dimensions":
         kernels = [kernel[0] for kernel in kernels]
     else:

@@ -177,6 +177,30 @@ def place(task, height, width, tile_rows):
     return task // (strips * chunks), top, min(tile_rows, height - top), left, min(left + chunk, width)
 
 
+@compiled
+def add_frame(sums, packed_frame, packed_vertical, packed_horizontal, pitch, at, rows, taps, groups, group):
+    """Adds to the sums of a tile, which begins at column `at` of the packed frame, what the frame contributes."""
+    channels = groups * len(group)
+    for row in range(rows + taps - 1):
+        first = max(0, row - taps + 1)  # of the tile's rows that this row of the frame is part of
+        active = min(rows, row + 1) - first
+        for g in range(groups):
+            add_row(
+                sums,
+                g * ROWS * len(group),
+                packed_frame,
+                (row * channels + g * len(group)) * pitch + at,
+                pitch,
+                packed_vertical,
+                row * ROWS,
+                packed_horizontal,
+                first,
+                active,
+                taps,
+                group,
+            )
+
+
 def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
     """`out` for the tasks begin <= task < end."""
     _, taps, height, width = vertical.shape
@@ -195,25 +219,9 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
             move_kernels(packed_vertical, ROWS, 1, vertical, sample, top, x, rows, count, False)
             move_kernels(packed_horizontal, ROWS, 0, horizontal, sample, top, x, rows, count, False)
             sums[:] = 0
-            for row in range(rows + taps - 1):
-                first = max(0, row - taps + 1)  # of the tile's rows that this row of the frame is part of
-                active = min(rows, row + 1) - first
-                for g in range(groups):
-                    frame_at = (row * channels + g * len(group)) * pitch + x - left
-                    add_row(
-                        sums,
-                        g * ROWS * len(group),
-                        packed_frame,
-                        frame_at,
-                        pitch,
-                        packed_vertical,
-                        row * ROWS,
-                        packed_horizontal,
-                        first,
-                        active,
-                        taps,
-                        group,
-                    )
+            add_frame(
+                sums, packed_frame, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group
+            )
             for row in range(rows):
                 for c in range(out.shape[1]):
                     at = (c // len(group) * ROWS + row) * len(group) + c % len(group)

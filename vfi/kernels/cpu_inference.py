@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vfi.kernels.cpu import (
     CHUNK,
+    add_frame,
     array_of,
     byte_offset,
     compiled,
@@ -22,38 +23,24 @@ from vfi.kernels.cpu import (
     sizes_of,
     unpack_row,
 )
-from vfi.kernels.cpu_tiles import ROWS, add_row
-
-LEAST_WEIGHT = 0.01  # weights that are nearer to zero count as 1 (arXiv 2011.01280)
+from vfi.kernels.cpu_tiles import ROWS
 
 
-def filter_pair(out: Tensor, frames: Sequence[Tensor], kernels: Sequence[Tensor], normalizes: bool) -> None:
+def filter_pair(
+    out: Tensor, frames: Sequence[Tensor], kernels: Sequence[Tensor], normalizes: bool, least_weight: float
+) -> None:
     """Fills `out` with sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2).
 
     Args:
         out: (N, C, H, W), float32.
         frames: one and two, (N, C, H + K - 1, W + K - 1), float32.
-        kernels: vertical1, horizontal1, vertical2, horizontal2, (N, K, H, W), of a type that `cpu.supports`.
+        kernels: vertical1, horizontal1, vertical2, horizontal2, (N, K, H, W), of 16 or 32 bits, which `cpu.supports`.
         normalizes: whether each pixel is divided by the sum of the weights of its kernels.
+        least_weight: sums that are nearer to zero count as 1.
     """
     batch, _, height, width = out.shape
     arrays = [array_of(tensor) for tensor in (*frames, *kernels, out)]
-    run(_filter_pair, height, width, ROWS, batch, *arrays, normalizes, *sizes_of(frames[0]))
-
-
-@compiled
-def _add_frame(sums, frame, packed_vertical, packed_horizontal, pitch, at, rows, taps, groups, group):
-    """Adds to the sums of a tile what one frame contributes; all are packed."""
-    channels = groups * len(group)
-    for row in range(rows + taps - 1):
-        first = max(0, row - taps + 1)  # of the tile's rows that this row of the frame is part of
-        active = min(rows, row + 1) - first
-        for g in range(groups):
-            frame_at = (row * channels + g * len(group)) * pitch + at
-            add_row(
-                sums, g * ROWS * len(group), frame, frame_at, pitch, packed_vertical, row * ROWS, packed_horizontal,
-                first, active, taps, group,
-            )  # fmt: skip
+    run(_filter_pair, height, width, ROWS, batch, *arrays, normalizes, least_weight, *sizes_of(frames[0]))
 
 
 @compiled
@@ -70,8 +57,9 @@ def _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
 
 
 def _filter_pair(
-    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, out, normalizes, group, dtype, lanes
-):
+    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, out, normalizes, least_weight,
+    group, dtype, lanes,
+):  # fmt: skip
     """`out` for the tasks begin <= task < end."""
     _, taps, height, width = vertical1.shape
     groups = (out.shape[1] + len(group) - 1) // len(group)
@@ -94,16 +82,16 @@ def _filter_pair(
             weights[:] = 0
             move_kernels(packed_vertical, ROWS, 1, vertical1, sample, top, x, rows, count, False)
             move_kernels(packed_horizontal, ROWS, 0, horizontal1, sample, top, x, rows, count, False)
-            _add_frame(sums, frame1, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
+            add_frame(sums, frame1, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
             if normalizes:
                 _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
             move_kernels(packed_vertical, ROWS, 1, vertical2, sample, top, x, rows, count, False)
             move_kernels(packed_horizontal, ROWS, 0, horizontal2, sample, top, x, rows, count, False)
-            _add_frame(sums, frame2, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
+            add_frame(sums, frame2, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
             if normalizes:
                 _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
                 for k in range(rows * lanes):
-                    if abs(weights[k]) < LEAST_WEIGHT:
+                    if abs(weights[k]) < least_weight:
                         weights[k] = 1
             for row in range(rows):
                 for c in range(out.shape[1]):

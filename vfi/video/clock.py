@@ -27,7 +27,6 @@ GAP = 1.5  # steps between frames: a longer one has room for another frame
 PULLDOWN = 2.5  # fields of video for which a frame of film is shown, on average
 FEWEST_OF_FILM = 10  # frames by which a film can be told from other videos of a varying rate
 MOST_REORDERED = 16  # frames by which codecs move a frame from its place, at most
-
 USEFUL = 0.9  # share of frames with a time of their own, below which the times of a file are not used
 
 
@@ -215,10 +214,9 @@ def _without_restarts(packets: list[_Packet], base: Fraction, is_reordered: bool
     usual = _usual_step(times)
     far = MOST_REORDERED * usual
     starts = [number for number, packet in enumerate(packets) if packet.is_key or not is_reordered or not number]
-    if len(starts) > 1 or is_reordered:
-        first = times[: starts[1] if len(starts) > 1 else None]
-        if len(first) > 1 and first[0] > max(first[1:]):
-            starts.insert(1, 1)  # nothing is shown before the first key frame: its time is wild
+    first = times[: starts[1] if len(starts) > 1 else None]
+    if len(first) > 1 and first[0] > max(first[1:]):
+        starts.insert(1, 1)  # nothing is shown before the first key frame: its time is wild
     placed: list[int] = []
     sections = [(0, 0)]  # (the number of the first packet, what is added to its time)
     end: int | None = None  # of what is placed

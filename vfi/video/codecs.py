@@ -70,7 +70,6 @@ DELIVERED_BITS = 10  # for each colour, likewise
 VPX = ("libvpx", "libvpx-vp9")  # their transparency is a second video, beside the packets of the first
 VPX_ALPHA = ("yuva420p",)
 ALPHA_BESIDE = ("webm", "matroska")  # containers that hold it there
-HEVC_ALPHA = ("libx265", "hevc")
 UNTAGGED = ("mpeg4",)  # their files do not name the colours: they must be those that players assume
 LIMITED_ONLY = ("prores_ks", "prores", "prores_aw", "dnxhd", "utvideo", "huffyuv")
 
@@ -168,8 +167,8 @@ def choose(
     container = container_of(target)
     codec = encoder.codec or _default_codec(container, source)
     formats = _formats(codec)
-    formats = [name for name in formats if not layout_of(name).alpha or _holds_alpha(name, codec, container)]
     codec = av.codec.Codec(codec, "w").name  # libx264 for h264, for example
+    formats = [name for name in formats if not layout_of(name).alpha or _holds_alpha(name, codec, container)]
     options = _options(codec, encoder)
     pixel_format = encoder.pixel_format
     if pixel_format and formats and pixel_format not in formats:
@@ -212,12 +211,12 @@ def _holds_alpha(pixel_format: str, codec: str, container: Container) -> bool:
     """Whether a format with transparency, which the encoder knows, can be used in a container."""
     if codec in VPX:
         return pixel_format in VPX_ALPHA and container.name in ALPHA_BESIDE
-    if codec not in HEVC_ALPHA:
+    if codec != "libx265":
         return True
     # The encoder knows the format even if its library was built without transparency.
     context: Any = av.CodecContext.create(codec, "w")
     context.width = context.height = 64
-    context.pix_fmt, context.time_base, context.options = pixel_format, Fraction(1), dict(OPTIONS["libx265"])
+    context.pix_fmt, context.time_base, context.options = pixel_format, Fraction(1), dict(OPTIONS[codec])
     try:
         context.open()
     except (av.FFmpegError, OSError):

@@ -11,9 +11,7 @@ START = re.compile(b"\0\0\1")  # before each unit of a raw stream
 
 
 def has_alpha_layer(container: Any, stream: Any) -> bool:
-    """Reads the first packet of a stream of any codec."""
-    if stream.codec_context.name != "hevc":
-        return False
+    """Reads the first packet of a stream of HEVC."""
     extradata = stream.codec_context.extradata or b""
     if ALPHA_CHANNEL_INFORMATION in extradata:
         return True

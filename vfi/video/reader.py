@@ -68,8 +68,9 @@ class VideoFile:
         self.interlaced = False
         self.repeated = 0
         with self.open() as container:
-            self._kind = container.format.name
-            self._clock = read_clock(self.path, container, self.stream_of(container), detelecine)
+            stream = self.stream_of(container)
+            kind, codec = container.format.name, stream.codec_context.name
+            self._clock = read_clock(self.path, container, stream, detelecine)
         clock = self._clock
         self.rate, self.count, self.last, self.length = clock.rate, clock.count, clock.last, clock.length
         self.origin, self.start, self.time_base, self.lost = clock.origin, clock.start, clock.time_base, clock.lost
@@ -81,8 +82,10 @@ class VideoFile:
             self.rate *= FILM
             self.count -= self.count // 5
             self.last = self.time_base = 1 / self.rate
-        with self.open() as container:
-            has_alpha = has_alpha_layer(container, self.stream_of(container))
+        has_alpha = False
+        if codec == "hevc":
+            with self.open() as container:
+                has_alpha = has_alpha_layer(container, self.stream_of(container))
         with self.open() as container:
             stream = self.stream_of(container)
             first = next(self._decoded(container, stream), None)
@@ -93,7 +96,7 @@ class VideoFile:
             self._form = form = read_form(first, stream, has_alpha)
         self.tags, self.layout, self.aspect, self.light = form.tags, form.layout, form.aspect, form.light
         self.notes = form.notes
-        self.plays = _plays_of(self.path) if self._kind in ("gif", "apng") else 0
+        self.plays = _plays_of(self.path) if kind in ("gif", "apng") else 0
         self.width, self.height = form.size
 
     @property

@@ -1,4 +1,4 @@
-"""What a video is written to: a video file, or numbered pictures. Both targets have the same methods."""
+"""What a video is written to: a video file, numbered pictures, or an animated picture; all have the same methods."""
 
 import itertools
 from collections.abc import Callable
@@ -199,11 +199,9 @@ class VideoTarget:
         return _clear(work)
 
     def _join(self, path: Path, piece: Piece) -> None:
-        end = self.source.length if piece.end is None else piece.end
-        beside = None if path.is_symlink() else self.work / JOINED  # a link may lead to another disk
         muxing.join(
-            path, self.source, self.encoding, self.parts, self._tick(end - (piece.start or 0)), self._span(piece),
-            self._has_sound, beside,
+            path, self.source, self.encoding, self.parts, self._tick(_length(piece, self.source)), self._span(piece),
+            self._has_sound, _beside(path, self.work),
         )  # fmt: skip
 
     def _span(self, piece: Piece) -> muxing.Span:
@@ -228,13 +226,15 @@ class PictureTarget:
     pictures: PictureFolder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layout = picture_layout(self.path, self.source.layout)
+        self.layout = picture_layout(self.names, self.source.layout)
         self.settings = repr(self.layout)
-        self._note_tracks()
-
-    def _note_tracks(self) -> None:
         if tracks := muxing.other_tracks(self.source):
             self.note(f"left out: {', '.join(tracks)}")
+
+    @property
+    def names(self) -> Path:
+        """A folder or a pattern that stands for the names of the pictures."""
+        return self.path
 
     @property
     def done(self) -> int:
@@ -242,7 +242,7 @@ class PictureTarget:
 
     def begin(self, work: Path) -> None:
         self.work = work
-        self.pictures = PictureFolder(work, self.path, self.source.icc_profile, self.note)
+        self.pictures = PictureFolder(work, self.names, self.source.icc_profile, self.note)
 
     def write(self, planes: list[Any], time: Fraction) -> None:
         self.pictures.write(planes[0])
@@ -269,16 +269,13 @@ class AnimationTarget(PictureTarget):
 
     stretch: int  # how many times as long as the source the animation is
 
-    def __post_init__(self) -> None:
-        self.write_animation, suffix = WRITERS[self.path.suffix.lower()]
-        self.names = Path(NAMES).with_suffix(suffix)
-        self.layout = picture_layout(self.names, self.source.layout)
-        self.settings = repr(self.layout)
-        self._note_tracks()
+    @property
+    def names(self) -> Path:
+        _, suffix = WRITERS[self.path.suffix.lower()]
+        return Path(NAMES).with_suffix(suffix)
 
     def begin(self, work: Path) -> None:
-        self.work = work
-        self.pictures = PictureFolder(work, self.names, self.source.icc_profile, self.note)
+        super().begin(work)
         known = (work / TIMES).read_text().split() if (work / TIMES).exists() else []
         self.times = [Fraction(time) for time in known[: self.done]]
         with (work / TIMES).open("w") as file:  # a killed run may have left a time without its picture
@@ -291,11 +288,21 @@ class AnimationTarget(PictureTarget):
         super().write(planes, time)
 
     def finish(self, piece: Piece) -> None:
-        end = (self.source.length if piece.end is None else piece.end) - (piece.start or 0)
-        durations = [(following - time) * self.stretch for time, following in itertools.pairwise([*self.times, end])]
-        beside = None if self.path.is_symlink() else self.work / JOINED  # a link may lead to another disk
-        with atomic_write(self.path, beside) as new, new.open("wb") as file:
-            self.write_animation(file, self.pictures.files, durations, self.source.plays)
+        write_animation, _ = WRITERS[self.path.suffix.lower()]
+        times = [*self.times, _length(piece, self.source)]
+        durations = [(following - time) * self.stretch for time, following in itertools.pairwise(times)]
+        with atomic_write(self.path, _beside(self.path, self.work)) as new, new.open("wb") as file:
+            write_animation(file, self.pictures.files, durations, self.source.plays)
+
+
+def _length(piece: Piece, source: Source) -> Fraction:
+    """Seconds from the first frame of a piece to its end."""
+    return (source.length if piece.end is None else piece.end) - (piece.start or 0)
+
+
+def _beside(path: Path, work: Path) -> Path | None:
+    """The name of a file until it is whole: in the folder of work, unless a link may lead to another disk."""
+    return None if path.is_symlink() else work / JOINED
 
 
 def partial_name(path: Path) -> Path:
