@@ -43,6 +43,7 @@ from vfi.files import check_file_target, write_text
 from vfi.interpolator import ENSEMBLE
 from vfi.metrics import METRICS
 from vfi.pictures import is_picture_name
+from vfi.weights import load_network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -228,8 +229,8 @@ def make_network_method(options: argparse.Namespace) -> Method:
         *([f"ensemble of {ENSEMBLE}"] if options.ensemble else []),
     ]
     sums = hashlib.sha256()
-    for tensor in interpolator.network.state_dict().values():
-        sums.update(tensor.float().cpu().numpy().tobytes())
+    for tensor in load_network(options.model, options.weights).state_dict().values():
+        sums.update(tensor.numpy().tobytes())
     settings = {
         "method": "sepconv",
         "model": options.model if is_named else "",

@@ -26,10 +26,6 @@ from torch import Tensor
 Gradients = tuple[Tensor, ...]  # of frame, vertical and horizontal
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_PAIR_DTYPES = _DTYPES[:3]  # of kernels for `sepconv_pair`
-LEAST_WEIGHT = (
-    0.01  # sums of weights that are nearer to zero count as 1 where results are normalized (arXiv 2011.01280)
-)
 
 
 def sepconv(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
@@ -95,52 +91,6 @@ def sepconv_reference_backward(
     return grad_frame, grad_vertical, grad_horizontal
 
 
-def filters_in_one_pass(frame: Tensor, kernel_dtype: torch.dtype) -> bool:
-    """Whether `sepconv_pair` takes such arguments: float32 frames on a CPU, without gradients, in eager mode."""
-    if frame.device.type != "cpu" or frame.dtype != torch.float32 or kernel_dtype not in _PAIR_DTYPES:
-        return False
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    from vfi.kernels import cpu
-
-    return cpu.supports(kernel_dtype)
-
-
-def sepconv_pair(frames: Sequence[Tensor], kernels: Sequence[Tensor], normalize: bool) -> Tensor:
-    """sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2), for inference on a CPU.
-
-    One pass over memory gives the sum, and its normalization: on its own, each would take about as long as the op. Call
-    `filters_in_one_pass` first.
-
-    Args:
-        frames: one and two, (N, C, H + K - 1, W + K - 1), float32.
-        kernels: vertical1, horizontal1, vertical2, horizontal2, (N, K, H, W), all float16, bfloat16 or float32.
-        normalize: whether to divide each pixel by the sum of the weights of its kernels; see LEAST_WEIGHT.
-
-    Returns:
-        (N, C, H, W), float32.
-
-    Raises:
-        ValueError: shapes or types do not fit.
-    """
-    from vfi.kernels import cpu_inference
-
-    for name, tensors, dtype in (("frames", frames, torch.float32), ("kernels", kernels, kernels[0].dtype)):
-        for tensor in tensors:
-            if tensor.shape != tensors[0].shape or tensor.dtype != dtype or tensor.dim() != 4 or not tensor.is_cpu:
-                found = ", ".join(f"{tuple(each.shape)} {each.dtype} on {each.device}" for each in tensors)
-                raise ValueError(f"{name} are {found}; expected equal ones of four dimensions on the CPU, {dtype}")
-    if kernels[0].dtype not in _PAIR_DTYPES:
-        raise ValueError(f"kernels are {kernels[0].dtype}, expected float16, bfloat16 or float32")
-    for frame, pair in zip(frames, (kernels[:2], kernels[2:]), strict=True):
-        _check_shapes(frame, *pair)
-    out = _empty_out(frames[0], kernels[0])
-    if out.numel():
-        with torch.profiler.record_function("sepconv_pair"):  # PyTorch's profiler sees only its own operators
-            cpu_inference.filter_pair(out, frames, kernels, normalize, LEAST_WEIGHT)
-    return out
-
-
 class sepconv_func:
     """The name by which code in the wild calls the op: `sepconv_func.apply(frame, vertical, horizontal)`."""
 
@@ -158,10 +108,6 @@ def _check(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
             ours, expected = getattr(tensor, what), getattr(frame, what)
             if ours != expected:
                 raise ValueError(f"{name} has {what} {ours}, expected {expected}, that of frame")
-    _check_shapes(frame, vertical, horizontal)
-
-
-def _check_shapes(frame: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
     if horizontal.shape != vertical.shape:
         raise ValueError(
             f"horizontal has shape {tuple(horizontal.shape)}, expected {tuple(vertical.shape)}, that of vertical"

@@ -146,13 +146,3 @@ def test_gradients_reach_every_parameter(published_file, pair):
     net = load_network(weights=published_file).requires_grad_(True)
     net(*pair).square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_inference_is_the_network_with_gradients(noise, precision):
-    """Without gradients, a CPU applies the kernels of both frames in one pass, without a copy in float32."""
-    net = load_network("l1").to(precision, memory_format=torch.channels_last)
-    frames = [torch.from_numpy(noise(60, 90, seed=seed)).permute(2, 0, 1)[None] for seed in (1, 2)]
-    expected = net(*frames)
-    with torch.inference_mode():
-        assert (net(*frames) - expected).abs().max() < 1e-5

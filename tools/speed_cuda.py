@@ -6,6 +6,7 @@ matrix product, or reading the kernels, at the rate of a copy; both rates are me
 
 import functools
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,9 @@ def print_network(model: str, precision: str, runs: int) -> None:
         interpolator = Interpolator(model, device="cuda", precision=precision)
         one, two = torch.rand(2, 1, 3, height, width, device="cuda").unbind()
 
-        def interpolate(one: Tensor = one, two: Tensor = two, network: torch.nn.Module = interpolator.network) -> None:
+        def interpolate(
+            one: Tensor = one, two: Tensor = two, network: Callable[..., Tensor] = interpolator.network
+        ) -> None:
             with torch.inference_mode():
                 network(one, two, band_pixels=None)
 

@@ -1,6 +1,7 @@
 """Video frame interpolation: all that the programs are made of.
 
     network.py           THE NETWORK: one nn.Module and nothing else
+    cpu_network.py       the same for inference on a CPU, faster
     weights/             weights files to a Network; the bundled ones, with their model card
     interpolator.py      Interpolator: arrays or tensors in and out; device, precision, alpha
     pictures.py          image files to arrays and back; picture_kinds.py names those that cannot be read

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from sepconv import cuda_problem
+from vfi.cpu_network import CpuNetwork
 from vfi.errors import DataError, UsageError
 from vfi.network import PADDINGS, Network, divide
 from vfi.weights import Progress, load_network
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
-# Pixels for which kernels are held in memory at once. On a CPU, bands that just fit its caches are also the fastest.
-BAND_PIXELS = {"cpu": 2**16, "cuda": 2**20}
+BAND_PIXELS = 2**20  # for which kernels are held in a GPU's memory at once
 
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
 _WHITE |= dict.fromkeys((torch.float16, torch.bfloat16, torch.float32, torch.float64), 1)
@@ -73,7 +73,10 @@ class Interpolator:
         network = load_network(model, weights, progress)
         self.precision = fast_precision(self.device, network) if precision == "auto" else precision
         dtype: torch.dtype = getattr(torch, self.precision)
-        self.network: Network = network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: Network | CpuNetwork = network
+        if self.device.type == "cpu" and CpuNetwork.supports(dtype):
+            self.network = CpuNetwork(network)
 
     def __call__(self, one: Any, two: Any) -> Any:
         """The picture halfway between two.
@@ -132,7 +135,9 @@ class Interpolator:
         return total / ENSEMBLE
 
     def _run_once(self, one: Tensor, two: Tensor) -> Tensor:
-        out: Tensor = self.network(one, two, self.padding, BAND_PIXELS[self.device.type])
+        if isinstance(self.network, CpuNetwork):
+            return self.network(one, two, self.padding)
+        out: Tensor = self.network(one, two, self.padding, BAND_PIXELS)
         return out
 
 

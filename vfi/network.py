@@ -4,29 +4,30 @@ Two frames in, the frame halfway between them out. An encoder and decoder with s
 and predicts, for every pixel, two vertical and two horizontal kernels of 51 taps; `sepconv` applies one pair of them
 to each frame, and the sum is the result.
 
-This file defines the network and nothing else: vfi/weights gives it weights, vfi/interpolator.py pictures.
+This file defines the network and nothing else: vfi/weights gives it weights, vfi/interpolator.py pictures. On a CPU,
+vfi/cpu_network.py computes the same faster.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sepconv import LEAST_WEIGHT, filters_in_one_pass, sepconv, sepconv_pair
+from sepconv import sepconv
 
 TAPS = 51  # of every kernel
 REACH = TAPS // 2  # pixels that a kernel reaches to each side: half the motion from one frame to the other
 STRIDE = 32  # pixels of a frame for each one in the deepest layer
 CHANNEL_MULTIPLE = 8  # tensor cores compute so many channels at once
 ALIGNMENT = 128  # pixels: frames are padded to multiples of it, as the first public code does
+LEAST_WEIGHT = 0.01  # sums of weights that are nearer to zero count as 1 in kernel normalization
 PADDINGS = {"improved": 0, "paper": REACH}  # pixels to add on the top and left
 
 Padding = int | tuple[int, int]
 
 
-class _Conv(nn.Conv2d):
+class Conv(nn.Conv2d):
     """A convolution of 3 x 3 pixels.
 
     On tensor cores it pads the channels with zeros to a multiple of CHANNEL_MULTIPLE. Its results keep these channels,
@@ -110,22 +111,22 @@ def _upsampling_gradient(gradient: Tensor, dimension: int) -> Tensor:
 
 def _basic(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        _Conv(channels_in, channels_out),
+        Conv(channels_in, channels_out),
         _relu(),
-        _Conv(channels_out, channels_out),
+        Conv(channels_out, channels_out),
         _relu(),
-        _Conv(channels_out, channels_out),
+        Conv(channels_out, channels_out),
         _relu(),
     )
 
 
 def _upsample(channels: int) -> nn.Sequential:
-    return nn.Sequential(_Upsampling(), _Conv(channels, channels), _relu())
+    return nn.Sequential(_Upsampling(), Conv(channels, channels), _relu())
 
 
 def _head() -> nn.Sequential:
     return nn.Sequential(
-        _Conv(64, 64), _relu(), _Conv(64, 64), _relu(), _Conv(64, TAPS), _relu(), _Upsampling(), _Conv(TAPS, TAPS)
+        Conv(64, 64), _relu(), Conv(64, 64), _relu(), Conv(64, TAPS), _relu(), _Upsampling(), Conv(TAPS, TAPS)
     )
 
 
@@ -166,6 +167,18 @@ class Network(nn.Module):
         self.horizontal1 = _head()
         self.horizontal2 = _head()
 
+    @property
+    def heads(self) -> tuple[nn.Sequential, ...]:
+        """In the order in which `sepconv` takes their kernels, for one frame after the other."""
+        return self.vertical1, self.horizontal1, self.vertical2, self.horizontal2
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, in which the convolutions are computed."""
+        first = self.conv1[0]
+        assert isinstance(first, Conv)  # see _basic
+        return first.weight.dtype
+
     def forward(
         self,
         one: Tensor,
@@ -192,21 +205,12 @@ class Network(nn.Module):
             reachable, alignment = (one, two), STRIDE
             one, two = (frame[..., REACH:-REACH, REACH:-REACH] for frame in reachable)
         batch, _, height, width = one.shape
-        pair = torch.cat([one[:, :3], two[:, :3]], dim=1)  # (N, 6, H, W)
-        if self.input_normalization:
-            std, mean = torch.std_mean(pair, dim=(1, 2, 3), keepdim=True)
-            pair = (pair - mean) / (std + 1e-3)
-        first = self.conv1[0]
-        assert isinstance(first, _Conv)  # see _basic
-        precision = first.weight.dtype
-        pair = _align(pair, margin, alignment).to(precision, memory_format=torch.channels_last)
-        heads = (self.vertical1, self.horizontal1, self.vertical2, self.horizontal2)
-        inner = self._run_heads(heads, pair)
+        pair = prepare(one, two, self.input_normalization, margin, alignment, self.dtype)
+        inner = self._run_heads(pair)
         del pair
         # On a GPU, 16-bit kernels are applied in float16, on tensor cores; bfloat16 kernels, too: their values are well
         # below one, and float16 holds the frames more exactly.
-        op_dtype = torch.float16 if one.is_cuda and precision.itemsize == 2 else one.dtype
-        kernel_dtype = precision if filters_in_one_pass(one, precision) else op_dtype
+        op_dtype = torch.float16 if one.is_cuda and self.dtype.itemsize == 2 else one.dtype
         if has_context:
             one, two = (frame.to(op_dtype) for frame in reachable)
         else:
@@ -222,20 +226,20 @@ class Network(nn.Module):
         results = []
         for top, bottom in bands:
             kernels = [
-                _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], kernel_dtype)
-                for head, features in zip(heads, inner, strict=True)
+                _as_taps(_kernel_rows(head, features, margin + top, margin + bottom)[..., columns], op_dtype)
+                for head, features in zip(self.heads, inner, strict=True)
             ]  # 4 x (N, 51, bottom - top, W)
             reached = slice(top, bottom + TAPS - 1)
             results.append(self._filter(one[:, :, reached], two[:, :, reached], *kernels))
         return torch.cat(results, dim=2) if len(results) > 1 else results[0]
 
-    def _run_heads(self, heads: Sequence[nn.Sequential], pair: Tensor) -> list[Tensor]:
-        """Runs heads up to their upsampling: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
+    def _run_heads(self, pair: Tensor) -> list[Tensor]:
+        """Runs the heads up to their upsampling: for each (N, 51, H' / 2, W' / 2), H' and W' aligned.
 
         On tensor cores the results have 56 channels, of which the last are zero.
         """
         features = self._features(pair)  # (N, 64, H' / 2, W' / 2)
-        return [head[:6](features) for head in heads]
+        return [head[:6](features) for head in self.heads]
 
     def _features(self, pair: Tensor) -> Tensor:
         conv1 = self.conv1(pair)
@@ -252,9 +256,6 @@ class Network(nn.Module):
     def _filter(
         self, one: Tensor, two: Tensor, vertical1: Tensor, horizontal1: Tensor, vertical2: Tensor, horizontal2: Tensor
     ) -> Tensor:
-        if filters_in_one_pass(one, vertical1.dtype):
-            kernels = (vertical1, horizontal1, vertical2, horizontal2)
-            return sepconv_pair((one, two), kernels, self.kernel_normalization)
         exact = torch.promote_types(one.dtype, torch.float32)
         out = sepconv(one, vertical1, horizontal1).to(exact) + sepconv(two, vertical2, horizontal2).to(exact)
         if self.kernel_normalization:
@@ -267,8 +268,32 @@ class Network(nn.Module):
 
 
 def divide(values: Tensor, weights: Tensor) -> Tensor:
-    """values / weights; see LEAST_WEIGHT in sepconv.py."""
+    """values / weights; see LEAST_WEIGHT."""
     return values / weights.masked_fill(weights.abs() < LEAST_WEIGHT, 1)
+
+
+def prepare(one: Tensor, two: Tensor, normalizes: bool, margin: int, alignment: int, dtype: torch.dtype) -> Tensor:
+    """What the network sees of two frames (N, C, H, W): both normalized, if asked for, and aligned.
+
+    Args:
+        normalizes: see `input_normalization` in `Network`.
+        margin, alignment: see `_align`.
+
+    Returns:
+        (N, 6, H', W'), channels_last.
+    """
+    pair = torch.cat([one[:, :3], two[:, :3]], dim=1)  # (N, 6, H, W)
+    if normalizes:
+        pair = pair - _means(pair)
+        count = pair[0].numel()
+        variance = _means(pair.square()) * (count / (count - 1))
+        pair = pair / (variance.sqrt() + 1e-3)  # torch.std_mean takes four times as long
+    return _align(pair, margin, alignment).to(dtype, memory_format=torch.channels_last)
+
+
+def _means(pairs: Tensor) -> Tensor:
+    """The mean of each pair, (N, 1, 1, 1): of each row first, so that it does not depend on the number of threads."""
+    return pairs.mean(3, keepdim=True).mean(dim=(1, 2), keepdim=True)
 
 
 def _align(frames: Tensor, margin: int, alignment: int) -> Tensor:
@@ -296,7 +321,7 @@ def _kernel_rows(head: nn.Sequential, features: Tensor, top: int, bottom: int) -
     rows = _upsample_rows(features, torch.arange(top - 1 + above, bottom + 1 - below, device=features.device))
     if above or below:
         rows = F.pad(rows, [0, 0, above, below])
-    assert isinstance(conv, _Conv)  # as _head has it
+    assert isinstance(conv, Conv)  # as _head has it
     return conv(rows, padding=(0, 1))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.kernels import LAYOUTS, SIZES, TOLERANCE, arguments, check_against_reference, deviation, laid_out
+from helpers.threads import assert_same_for_any_threads
 
 from sepconv import sepconv, sepconv_func, sepconv_reference, sepconv_reference_backward
 
@@ -89,18 +90,13 @@ def test_empty(size):
 
 def test_same_bits_for_any_number_of_threads():
     *inputs, grad_out = arguments((2, 3, 31, 77, 51))
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3, 2):
-            torch.set_num_threads(count)
-            leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-            out = sepconv(*leaves)
-            results.append([out.detach(), *torch.autograd.grad(out, leaves, grad_out)])
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+    def program():
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        out = sepconv(*leaves)
+        return torch.cat([tensor.flatten() for tensor in (out, *torch.autograd.grad(out, leaves, grad_out))])
+
+    assert_same_for_any_threads(program)
 
 
 def test_many_callers_at_once():

@@ -26,7 +26,6 @@ from numba import types
 from numba.core.caching import FunctionCache
 from torch import Tensor
 
-from vfi.kernels import cpu_tiles
 from vfi.kernels.cpu_tiles import (
     GRADIENT_ROWS,
     HALF_INSTRUCTIONS,
@@ -42,6 +41,7 @@ from vfi.kernels.cpu_tiles import (
     transpose,
 )
 
+PIECES = 8  # of the tasks for each thread: threads that are held up leave the others more
 GROUP = 4  # channels of a tile, at most
 CHUNK = 512  # pixels of a row in one task: bounds the packed part of the frame to what an L2 cache holds
 
@@ -55,7 +55,7 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         # Numba compiles anew if the function's file has changed; here also if those that it calls have.
-        files = [Path(name).stat() for name in (__file__, cpu_tiles.__file__)]
+        files = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
         changes = [(file.st_mtime, file.st_size) for file in files]
         self._cache_file._source_stamp = (self._cache_file._source_stamp, *changes)
 
@@ -357,15 +357,19 @@ def _specialised(kernel: Callable[..., None], argument_types: tuple[Any, ...]) -
     return compiled(kernel, types.void(types.int64, types.int64, *strided))
 
 
-def run(kernel: Callable[..., None], height: int, width: int, tile_rows: int, batch: int, *arguments: Any) -> None:
+def count_tasks(batch: int, height: int, width: int, tile_rows: int) -> int:
+    """The number of tasks for `place`."""
+    return batch * -(-height // tile_rows) * -(-width // CHUNK)
+
+
+def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
     kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
-    tasks = batch * -(-height // tile_rows) * -(-width // CHUNK)
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
         kernel(0, tasks, *arguments)
         return
-    pieces = min(tasks, threads * 4)  # a few for each thread, so that all finish at about the same time
+    pieces = min(tasks, threads * PIECES)  # a few for each thread, so that all finish at about the same time
     bounds = [tasks * piece // pieces for piece in range(pieces + 1)]
     pool = _pool(threads, os.getpid())
     for done in [pool.submit(kernel, *piece, *arguments) for piece in pairwise(bounds)]:
@@ -400,7 +404,7 @@ def forward(out: Tensor, frame: Tensor, vertical: Tensor, horizontal: Tensor) ->
     if out.numel():
         batch, _, height, width = out.shape
         arrays = [array_of(tensor) for tensor in (frame, vertical, horizontal, out)]
-        run(_forward, height, width, ROWS, batch, *arrays, *sizes_of(frame))
+        run(_forward, count_tasks(batch, height, width, ROWS), *arrays, *sizes_of(frame))
 
 
 def backward(
@@ -426,8 +430,9 @@ def backward(
     grads, *inputs = (array_of(tensor) for tensor in (grad_out, *tensors))
     sizes = sizes_of(frame)
     if output_mask[0]:
-        height_width = grad_frame.shape[2:]
-        run(_backward_frame, *height_width, ROWS, batch, grads, *inputs[1:], grad_frame, *sizes)
+        tasks = count_tasks(batch, grad_frame.shape[2], grad_frame.shape[3], ROWS)
+        run(_backward_frame, tasks, grads, *inputs[1:], grad_frame, *sizes)
     if any(output_mask[1:]):
         needed = tuple(output_mask[1:])
-        run(_backward_kernels, height, width, GRADIENT_ROWS, batch, grads, *inputs, *grad_kernels, needed, *sizes)
+        tasks = count_tasks(batch, height, width, GRADIENT_ROWS)
+        run(_backward_kernels, tasks, grads, *inputs, *grad_kernels, needed, *sizes)

@@ -1,12 +1,13 @@
-"""The end of the network on the CPU, for inference: the op on both frames, their sum and its normalization in one pass.
+"""The end of the network on the CPU, for inference: from the products of its heads to the frame, in one pass.
 
-Kernels of 16 bits are read as they are, beside frames in float32: a copy of them in float32, and their sums, would take
-longer than the op itself. The Numba kernel is made of the parts of cpu.py; shapes are those of sepconv.py.
+Each tile of pixels gets its four kernels from the products (cpu_upsampling.py), applies them to both frames, adds up
+and normalizes. So kernels never lie in memory as planes, which would take longer to write and read than the op itself.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from vfi.kernels.cpu import (
@@ -15,6 +16,7 @@ from vfi.kernels.cpu import (
     array_of,
     byte_offset,
     compiled,
+    count_tasks,
     move_kernels,
     pack_frame,
     place,
@@ -23,24 +25,43 @@ from vfi.kernels.cpu import (
     sizes_of,
     unpack_row,
 )
-from vfi.kernels.cpu_tiles import ROWS
+from vfi.kernels.cpu_tiles import ROWS, prefetch
+from vfi.kernels.cpu_upsampling import LANES, Blends, blend_columns, blend_rows
+
+CACHE_LINE = 64  # bytes
 
 
 def filter_pair(
-    out: Tensor, frames: Sequence[Tensor], kernels: Sequence[Tensor], normalizes: bool, least_weight: float
+    out: Tensor,
+    frames: Sequence[Tensor],
+    products: Sequence[Tensor],
+    biases: Tensor,
+    origin: tuple[int, int],
+    low_top: int,
+    rows: Blends,
+    columns: Blends,
+    least_weight: float,
 ) -> None:
     """Fills `out` with sepconv(one, vertical1, horizontal1) + sepconv(two, vertical2, horizontal2).
 
     Args:
-        out: (N, C, H, W), float32.
-        frames: one and two, (N, C, H + K - 1, W + K - 1), float32.
-        kernels: vertical1, horizontal1, vertical2, horizontal2, (N, K, H, W), of 16 or 32 bits, which `cpu.supports`.
-        normalizes: whether each pixel is divided by the sum of the weights of its kernels.
-        least_weight: sums that are nearer to zero count as 1.
+        out: (1, C, H, W), float32.
+        frames: one and two, (1, C, H + K - 1, W + K - 1), float32.
+        products: of the heads vertical1, horizontal1, vertical2, horizontal2, each (rows, w, 3, pitch) from row
+            `low_top` of the small size; dtypes that `cpu.supports`.
+        biases: (4, K), float32.
+        origin: the row and column, of the upsampled picture, where `out` begins.
+        low_top: see `products`.
+        rows, columns: the blends of the upsampled picture.
+        least_weight: each pixel is divided by the sum of the weights of its kernels, where that is not nearer to zero;
+            zero for no division.
     """
     batch, _, height, width = out.shape
-    arrays = [array_of(tensor) for tensor in (*frames, *kernels, out)]
-    run(_filter_pair, height, width, ROWS, batch, *arrays, normalizes, least_weight, *sizes_of(frames[0]))
+    taps = biases.shape[1]
+    biases = F.pad(biases, [0, -taps % LANES])
+    arrays = [array_of(tensor) for tensor in (*frames, *products, biases, out)]
+    tasks = count_tasks(batch, height, width, ROWS)
+    run(_filter_pair, tasks, *arrays, taps, *origin, low_top, *rows, *columns, least_weight, *sizes_of(frames[0]))
 
 
 @compiled
@@ -56,12 +77,37 @@ def _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
             weights[row * lanes + x] += vertical * horizontal
 
 
+@compiled
+def _make_kernels(
+    kernels, blended, products, bias, taps, top, rows, left, count, low_top, row_blends, row_weights, column_blends,
+    column_weights,
+):  # fmt: skip
+    """kernels[row, x, tap] of one head for a tile of `rows` x `count` pixels at (top, left)."""
+    pitch = products.shape[3]
+    first = column_blends[left, 0]
+    last = column_blends[left + count - 1, 5]
+    line = bias.shape[0]
+    for row in range(rows):
+        at = top + row
+        blend_rows(blended, products, low_top, row_blends[at], row_weights[at], first, last)
+        ahead = (row_blends[top, 0] - low_top + row) * products.strides[0] + (last + 1) * products.strides[1]
+        step = products.strides[1] // 2
+        for x in range(count):
+            column = left + x
+            for byte in range(x * step, (x + 1) * step, CACHE_LINE):
+                prefetch(products, ahead + byte)
+            blend_columns(
+                kernels, (row * LANES + x) * line, blended, pitch, taps, first, column_blends[column],
+                column_weights[column], bias,
+            )  # fmt: skip
+
+
 def _filter_pair(
-    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, out, normalizes, least_weight,
-    group, dtype, lanes,
+    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, biases, out, taps, origin_y, origin_x,
+    low_top, row_blends, row_weights, column_blends, column_weights, least_weight, group, dtype, lanes,
 ):  # fmt: skip
     """`out` for the tasks begin <= task < end."""
-    _, taps, height, width = vertical1.shape
+    _, _, height, width = out.shape
     groups = (out.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
     pitch = CHUNK + lanes + taps
@@ -71,6 +117,10 @@ def _filter_pair(
     packed_horizontal = scratch(taps * ROWS * lanes, dtype)
     sums = scratch(ROWS * channels * lanes, dtype)
     weights = scratch(ROWS * lanes, dtype)
+    blended = scratch((lanes // 2 + 4) * vertical1.shape[3] + lanes, dtype)
+    line = biases.shape[1]
+    kernels = scratch(ROWS * lanes * line, dtype)
+    tile = kernels.reshape((1, ROWS, lanes, line)).transpose((0, 3, 1, 2))[:, :taps]  # as move_kernels takes it
     for task in range(begin, end):
         sample, top, rows, left, right = place(task, height, width, ROWS)
         reached = right - left + taps - 1
@@ -80,23 +130,28 @@ def _filter_pair(
             count = min(lanes, right - x)
             sums[:] = 0
             weights[:] = 0
-            move_kernels(packed_vertical, ROWS, 1, vertical1, sample, top, x, rows, count, False)
-            move_kernels(packed_horizontal, ROWS, 0, horizontal1, sample, top, x, rows, count, False)
-            add_frame(sums, frame1, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
-            if normalizes:
-                _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
-            move_kernels(packed_vertical, ROWS, 1, vertical2, sample, top, x, rows, count, False)
-            move_kernels(packed_horizontal, ROWS, 0, horizontal2, sample, top, x, rows, count, False)
-            add_frame(sums, frame2, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
-            if normalizes:
-                _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
+            for head in range(4):
+                products = (vertical1, horizontal1, vertical2, horizontal2)[head]
+                _make_kernels(
+                    kernels, blended, products, biases[head], taps, origin_y + top, rows, origin_x + x, count,
+                    low_top, row_blends, row_weights, column_blends, column_weights,
+                )  # fmt: skip
+                if head % 2 == 0:
+                    move_kernels(packed_vertical, ROWS, 1, tile, 0, 0, 0, rows, count, False)
+                    continue
+                move_kernels(packed_horizontal, ROWS, 0, tile, 0, 0, 0, rows, count, False)
+                frame = frame1 if head == 1 else frame2
+                add_frame(sums, frame, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
+                if least_weight > 0:
+                    _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
+            if least_weight > 0:
                 for k in range(rows * lanes):
                     if abs(weights[k]) < least_weight:
                         weights[k] = 1
             for row in range(rows):
                 for c in range(out.shape[1]):
                     at = (c // len(group) * ROWS + row) * len(group) + c % len(group)
-                    if normalizes:
+                    if least_weight > 0:
                         for k in range(lanes):
                             sums[at * lanes + k] /= weights[row * lanes + k]
                     here = byte_offset(out, sample, c, top + row, x)

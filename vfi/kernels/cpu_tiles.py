@@ -73,6 +73,11 @@ def _narrow(builder: Any, values: Any, dtype: Any, shape: Callable[[Any], Any]) 
     return values
 
 
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, fused where the processor can."""
+    return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
+
+
 class _Array:
     """An array of any type in generated code: reads and writes vectors (or single values) of it at a byte offset."""
 
@@ -89,6 +94,15 @@ class _Array:
     def load(self, offset):
         bits = self.builder.load(self._at(offset), align=self.align)
         return _widen(self.builder, bits, self.dtype, self.shape)
+
+    def load_interleaved(self, offset):
+        """Two vectors of bfloat16, of which one value of each alternate in memory: one instruction widens each."""
+        lanes = self.memory.count
+        wide = ir.VectorType(ir.IntType(32), lanes)
+        pointer = cgutils.pointer_add(self.builder, self.data, offset, wide.as_pointer())
+        pairs = self.builder.load(pointer, align=self.align)
+        halves = self.builder.shl(pairs, _splat(wide, 16)), self.builder.and_(pairs, _splat(wide, 0xFFFF0000))
+        return [self.builder.bitcast(half, ir.VectorType(ir.FloatType(), lanes)) for half in halves]
 
     def store(self, values, offset):
         bits = _narrow(self.builder, values, self.dtype, self.shape)
@@ -169,6 +183,73 @@ def transpose(typingctx, target, target_offset, target_stride, source, source_of
 
 
 @intrinsic
+def blend(typingctx, target, target_offset, source, offsets, weights, start, start_offset, count):
+    """target[x] = start[x] + sum_k weights[k] * source_k[x] for `count` neighbours x, a multiple of the lanes.
+
+    source_k begins `offsets[k]` bytes into `source`; `offsets` and `weights` are tuples. `target` and `start` are
+    float32; None for `start` stands for zeros. A bfloat16 `source` is interleaved (see `interleaves`), and `count` then
+    a multiple of twice the lanes.
+    """
+    signature = types.void(target, target_offset, source, offsets, weights, start, start_offset, count)
+
+    def codegen(context, builder, signature, args):
+        lanes = _lanes(signature.args[0])
+        interleaved = interleaves(signature.args[2].dtype)
+        target, source = (_Array(context, builder, signature.args[at], args[at], lanes) for at in (0, 2))
+        offsets, weights = (cgutils.unpack_tuple(builder, args[at]) for at in (3, 4))
+        kind = target.memory
+        weights = [_broadcast(builder, weight, kind) for weight in weights]
+        step = 2 * lanes if interleaved else lanes
+        with cgutils.for_range_slice(builder, _index(0), args[7], _index(step)) as (x, _):
+            here = builder.mul(x, _index(4))
+            parts = [builder.add(here, _index(VECTOR_BYTES * part)) for part in range(step // lanes)]
+            if isinstance(signature.args[5], types.NoneType):
+                sums = [_splat(kind, 0.0)] * len(parts)
+            else:
+                start = _Array(context, builder, signature.args[5], args[5], lanes)
+                sums = [start.load(builder.add(args[6], part)) for part in parts]
+            for offset, weight in zip(offsets, weights, strict=True):
+                there = builder.add(offset, builder.mul(x, _index(source.align)))
+                values = source.load_interleaved(there) if interleaved else [source.load(there)]
+                sums = [_multiply_add(builder, weight, value, total) for value, total in zip(values, sums, strict=True)]
+            for part, total in zip(parts, sums, strict=True):
+                target.store(total, builder.add(args[1], part))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def interleaves(dtype: Any) -> bool:
+    """Whether `blend` reads a dtype in pairs of vectors whose values alternate, those of the first at even places."""
+    return dtype == types.int16
+
+
+def _broadcast(builder: Any, value: Any, kind: Any) -> Any:
+    """A vector whose lanes are all `value`."""
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, _splat(ir.VectorType(ir.IntType(32), kind.count), 0))
+
+
+@intrinsic
+def add_positive(typingctx, target, target_offset, source, source_offset, count):
+    """target[x] += max(source[x], 0) for `count` neighbours x, a multiple of the lanes; `source` is float32."""
+    signature = types.void(target, target_offset, source, source_offset, count)
+
+    def codegen(context, builder, signature, args):
+        lanes = _lanes(signature.args[2])
+        target, source = (_Array(context, builder, signature.args[at], args[at], lanes) for at in (0, 2))
+        zero = _splat(source.memory, 0.0)
+        with cgutils.for_range_slice(builder, _index(0), args[4], _index(lanes)) as (x, _):
+            values = source.load(builder.add(args[3], builder.mul(x, _index(4))))
+            there = builder.add(args[1], builder.mul(x, _index(target.align)))
+            positive = builder.select(builder.fcmp_ordered("olt", values, zero), zero, values)
+            target.store(builder.fadd(target.load(there), positive), there)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, offset):
     """Asks for the cache line `offset` bytes into an array (or behind its end, where it does nothing)."""
 
@@ -235,8 +316,7 @@ class _Tile:
         return self.builder.fmul(a, b, flags=("contract",))
 
     def multiply_add(self, a, b, c):
-        """a * b + c, fused where the processor can."""
-        return self.builder.fadd(self.multiply(a, b), c, flags=("contract",))
+        return _multiply_add(self.builder, a, b, c)
 
     def loop(self, taps, rows, limit, start, step, finish):
         """Emits a loop over the taps for every number of rows up to `limit`, and the choice between them.
