@@ -1,7 +1,8 @@
 """Measures what this machine does with the op and the network.
 
     python -m tools.speed                      the op against plain loops, forward and backward
-    python -m tools.speed --breakdown          where the time of one 640x480 pair goes
+    python -m tools.speed --breakdown          where the time of one 640x480 pair goes, or of another: --breakdown WxH
+    python -m tools.speed --breakdown --against COMMIT    how much faster it is than at a commit
     python -m tools.speed --memory 1920x1080   seconds and peak memory of one pair in a process of its own
     python -m tools.speed --gpu                the op against naive kernels, and the network, on an NVIDIA GPU
     python -m tools.speed --resources          registers and shared memory of the CUDA kernels; needs no GPU
@@ -27,7 +28,7 @@ if __name__ == "__main__":
 
 import torch
 
-from tools import speed_cuda, speed_network, speed_op, speed_training, speed_video
+from tools import speed_against, speed_cuda, speed_network, speed_op, speed_training, speed_video
 from tools.stopwatch import machine
 from vfi.command_line import Help, exit_status
 from vfi.interpolator import PRECISIONS
@@ -42,7 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--breakdown", action="store_true", help="where the time of one 640x480 pair goes")
+    what.add_argument(
+        "--breakdown",
+        type=_size,
+        nargs="?",
+        const=(640, 480),
+        metavar="WxH",
+        help="where the time of one pair of this size goes, 640x480 by default",
+    )
     what.add_argument("--memory", type=_size, metavar="WxH", help="seconds and peak memory of one pair of this size")
     what.add_argument("--gpu", action="store_true", help="the op and the network on an NVIDIA GPU")
     what.add_argument("--resources", action="store_true", help="registers and shared memory of the CUDA kernels")
@@ -52,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--training", action="store_true", help="where the time of a step of training goes")
     parser.add_argument("--model", choices=MODELS, default="l1", help="for all but the op alone")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="for all but the op alone")
+    parser.add_argument("--against", metavar="COMMIT", help="with --breakdown: only compare with this commit, in turns")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of everything, of which the median is taken")
     options = parser.parse_args(argv)
     if options.memory and not importlib.util.find_spec("resource"):
@@ -60,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--video needs an even width and height")
     if options.training and options.precision == "auto":
         parser.error("--training needs a --precision with a name: float32, bfloat16 or float16")
+    if options.against and not options.breakdown:
+        parser.error("--against needs --breakdown")
     if options.runs < 1:
         parser.error(f"--runs {options.runs} is not a positive number")
     return exit_status(_measure, options)
@@ -84,8 +95,10 @@ def _measure(options: argparse.Namespace) -> None:
     if options.gpu:
         speed_cuda.print_op(runs)
         speed_cuda.print_network(model, precision, runs)
+    elif options.against:
+        speed_against.print_against(options.against, model, precision, options.breakdown, runs)
     elif options.breakdown:
-        speed_network.print_breakdown(model, precision, runs)
+        speed_network.print_breakdown(model, precision, options.breakdown, runs)
     elif options.memory:
         speed_network.print_memory(model, precision, *options.memory)
     elif options.video:

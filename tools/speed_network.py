@@ -5,16 +5,21 @@ import statistics
 import sys
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from tools.stopwatch import Program, seconds
+from vfi.cpu_network import Convolution
 from vfi.interpolator import Interpolator
+from vfi.network import Conv, Network
 
-BREAKDOWN = {  # which of PyTorch's operators belong to what; the first pattern that is found counts
+BREAKDOWN = {  # which of PyTorch's operators and our kernels belong to what; the first pattern that is found counts
     "convolutions": r"convolution",
-    "bilinear upsampling": r"upsample|lerp|aten::index",
-    "activations, pooling, sums": r"relu|clamp_min|pool|aten::add",
-    "the op": r"sepconv",
+    "their products before upsampling": r"aten::mm$",
+    "bilinear upsampling": r"upsample",
+    "kernels made and applied": r"sepconv",
+    "pooling": r"pool",
     "padding, conversion, normalization": r"",
 }
 
@@ -32,24 +37,77 @@ def random_pair(width: int, height: int) -> np.ndarray:
     return generator.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
-def print_breakdown(model: str, precision: str, runs: int) -> None:
-    """Prints how long each part of the work on one 640x480 pair takes."""
+def print_breakdown(model: str, precision: str, size: tuple[int, int], runs: int) -> None:
+    """Prints how long one pair takes, compared with its convolutions alone, and how long each part of the work."""
+    width, height = size
     interpolator = Interpolator(model, device="cpu", precision=precision)
-    pair = random_pair(640, 480)
+    pair = random_pair(width, height)
+    floor = _Floor(width, height, getattr(torch, interpolator.precision))
     interpolator(*pair)
+    pairs, floors = [], []
     times: dict[str, list[float]] = {part: [] for part in BREAKDOWN}
     for _ in range(runs):
+        pairs.append(seconds(lambda: interpolator(*pair)))
+        floors.append(floor.seconds())
         spent = dict.fromkeys(BREAKDOWN, 0.0)
         for name, value in operator_seconds(lambda: interpolator(*pair)).items():
             spent[next(part for part, pattern in BREAKDOWN.items() if re.search(pattern, name))] += value
         for part, value in spent.items():
             times[part].append(value)
+    alone = statistics.median(floors)
+    ratio = statistics.median(pair / floor for pair, floor in zip(pairs, floors, strict=True))
+    print(f"\none {width}x{height} pair, convolutions in {interpolator.precision}")
+    print(f"{'the pair':36} {statistics.median(pairs):6.3f} s")
+    rate = floor.operations / alone / 1e12
+    print(f"{'its convolutions alone':36} {alone:6.3f} s, {floor.operations / 1e9:.0f} GFLOP at {rate:.2f} TFLOP/s")
+    print(f"{'the pair / its convolutions':36} {ratio:6.2f}\n")
     medians = {part: statistics.median(values) for part, values in times.items()}
     total = sum(medians.values())
-    print(f"\none 640x480 pair, convolutions in {interpolator.precision}")
     for part, median in medians.items():
         print(f"{part:36} {median:6.3f} s {median / total:6.1%}")
     print(f"{'together':36} {total:6.3f} s")
+
+
+class _Floor:
+    """All convolutions of the network as it is defined, each by itself: the least that it would take without ours.
+
+    Attributes:
+        operations: multiplications and additions of all of them.
+    """
+
+    def __init__(self, width: int, height: int, dtype: torch.dtype) -> None:
+        self._counts: dict[tuple[int, ...], int] = {}
+        self.operations = 0
+        with torch.device("meta"):  # shapes only
+            network = Network()
+            for layer in network.modules():
+                if isinstance(layer, Conv):
+                    layer.register_forward_hook(self._count)
+            network(*torch.empty(2, 1, 3, height, width).unbind())
+        self._programs = [(_convolution(size, dtype), count) for size, count in self._counts.items()]
+
+    def _count(self, layer: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _, _, height, width = inputs[0].shape
+        size = (layer.in_channels, layer.out_channels, height, width)
+        self._counts[size] = self._counts.get(size, 0) + 1
+        self.operations += 2 * layer.weight.numel() * height * width
+
+    def seconds(self) -> float:
+        """How long all take, one after the other. Those of equal size take equally long."""
+        return sum(count * min(seconds(program) for _ in range(2)) for program, count in self._programs)
+
+
+def _convolution(size: tuple[int, ...], dtype: torch.dtype) -> Program:
+    channels_in, channels_out, height, width = size
+    frames = torch.rand(1, channels_in, height, width).to(dtype, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        convolution = Convolution(Conv(channels_in, channels_out).to(dtype))
+
+    def program() -> None:
+        with torch.inference_mode():
+            convolution(frames)
+
+    return program
 
 
 def print_memory(model: str, precision: str, width: int, height: int) -> None:

@@ -113,7 +113,7 @@ class _Block:
     """Three convolutions, each with its ReLU, on tensors (1, C, H, W), channels_last."""
 
     def __init__(self, layers: Sequence[Conv]) -> None:
-        self._convolutions = [_Convolution(layer) for layer in layers]
+        self._convolutions = [Convolution(layer) for layer in layers]
         self._channels = max(convolution.channels for convolution in self._convolutions)
 
     def band_rows(self, frames: Tensor) -> int:
@@ -143,7 +143,7 @@ class _Block:
         return _joined((F.avg_pool2d(band, 2) for band in self._bands(frames)), frames.shape[2] // 2)
 
 
-class _Convolution:
+class Convolution:
     """A convolution and its ReLU, on tensors (1, C, H, W), channels_last."""
 
     def __init__(self, layer: Conv) -> None:

@@ -1,13 +1,15 @@
 """tools.speed measures what it says; how fast the machine is does not matter here."""
 
 import re
+import subprocess
 
 import pytest
 import torch
 
 from sepconv import sepconv_reference, sepconv_reference_backward
-from tools import speed, speed_network, speed_op, speed_training, speed_video
+from tools import speed, speed_against, speed_network, speed_op, speed_training, speed_video
 from tools.stopwatch import random_arguments
+from vfi.errors import DataError
 
 
 def test_the_plain_loops_are_correct():
@@ -32,12 +34,36 @@ def test_speed_prints_every_ratio(monkeypatch, capsys):
 
 
 def test_breakdown_adds_up(capsys):
-    assert speed.main(["--breakdown", "--runs", "1"]) == 0
-    seconds = [float(value) for value in re.findall(r"([\d.]+) s", capsys.readouterr().out)]
-    *parts, together = seconds
+    assert speed.main(["--breakdown", "64x48", "--runs", "1"]) == 0
+    out = capsys.readouterr().out
+    pair, alone, *parts, together = (float(value) for value in re.findall(r"([\d.]+) s\b", out))
+    ratio = float(re.search(r"the pair / its convolutions +([\d.]+)", out)[1])
+    assert ratio == pytest.approx(pair / alone, rel=0.2)
+    assert "11 GFLOP" in out  # 249 for 640x512, a twentieth for 128x128, of which the heads end at row 48
     assert len(parts) == len(speed_network.BREAKDOWN)
     assert all(part > 0 for part in parts)
     assert sum(parts) == pytest.approx(together, abs=0.01)
+
+
+def test_against_another_commit(capsys):
+    """Of the newest commit, whose files may differ from those here; a release without its history has none."""
+    if subprocess.run(["git", "rev-parse", "HEAD"], cwd=speed_against.ROOT, capture_output=True).returncode:
+        pytest.skip("not a git repository")
+    assert speed.main(["--breakdown", "64x48", "--against", "HEAD", "--runs", "2"]) == 0
+    found = re.search(r"HEAD ([\d.]+) s, this tree ([\d.]+) s, ([\d.]+) times as fast$", capsys.readouterr().out, re.M)
+    assert all(float(value) > 0 for value in found.groups())
+
+
+def test_against_a_commit_that_does_not_exist(capsys):
+    assert speed.main(["--breakdown", "64x48", "--against", "no-such-commit"]) == 1
+    assert "--against no-such-commit: " in capsys.readouterr().err
+
+
+def test_a_commit_that_cannot_interpolate(capsys, tmp_path):
+    """What its process says last is passed on."""
+    worker = speed_against._Worker(tmp_path, "an empty folder", ("l1", "float32", "64", "48"))
+    with pytest.raises(DataError, match=r"an empty folder cannot interpolate: .*network"), worker:
+        pass
 
 
 def test_a_video_and_its_parts(monkeypatch, capsys):
@@ -69,6 +95,7 @@ def test_training_adds_up(monkeypatch, capsys):
         ["--memory", "big"],
         ["--runs", "0"],
         ["--memory", "9x9", "--breakdown"],
+        ["--against", "HEAD"],
         ["--video", "9x10"],
     ],
 )

@@ -364,6 +364,11 @@ def count_tasks(batch: int, height: int, width: int, tile_rows: int) -> int:
 
 def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
+    with torch.profiler.record_function(f"sepconv{kernel.__name__}"):  # PyTorch's profiler sees only its own operators
+        _run(kernel, tasks, *arguments)
+
+
+def _run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
