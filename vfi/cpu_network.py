@@ -87,6 +87,8 @@ class CpuNetwork:
     ) -> None:
         """The rows top <= y < bottom of `out`, by the kernels of the four heads."""
         rows, columns = (cpu_upsampling.blends(size) for size in features.shape[2:])
+        width = out.shape[3]
+        across = slice(*columns.reach(margin, margin + width))
         first, last = rows.reach(margin + top, margin + bottom)
         inner = [head.rows(features, first, last) for head in self._heads]  # 4 x (1, 64, last - first, W' / 2)
         for upper, lower in _bands(bottom, self._ends[0].band_rows(features), top):
@@ -95,12 +97,10 @@ class CpuNetwork:
             cpu_inference.filter_pair(
                 out[:, :, upper:lower],
                 [frame[:, :, upper : lower + TAPS - 1] for frame in frames],
-                [end.products(head[:, :, within]) for end, head in zip(self._ends, inner, strict=True)],
+                [end.products(head[:, :, within])[:, across] for end, head in zip(self._ends, inner, strict=True)],
                 self._biases,
-                (margin + upper, margin),
-                low_upper,
-                rows,
-                columns,
+                rows.part(margin + upper, margin + lower),
+                columns.part(margin, margin + width),
                 self._least_weight,
             )
 
@@ -230,7 +230,7 @@ class _UpsampledConvolution:
         for top, bottom in _bands(2 * height, self.band_rows(features)):
             first, last = rows.reach(top, bottom)
             products = self.products(features[:, :, first:last])
-            cpu_upsampling.add_upsampled(out[top:bottom], products, self.bias, top, first, rows, columns)
+            cpu_upsampling.add_upsampled(out[top:bottom], products, self.bias, rows.part(top, bottom), columns)
         return skip
 
 

@@ -26,16 +26,18 @@ def arguments(height, width, channels, dtype):
 
 
 def run(frames, features, weights, biases, normalizes=True, origin=(0, 0)):
-    small = features[0].shape[:2]
-    height, width = (side - TAPS + 1 for side in frames[0].shape[2:])
-    rows, columns = (blends(side) for side in small)
-    first, last = rows.reach(origin[0], origin[0] + height)
+    sides = [side - TAPS + 1 for side in frames[0].shape[2:]]
+    wholes = [blends(side) for side in features[0].shape[:2]]
+    ranges = [(begin, begin + side) for begin, side in zip(origin, sides, strict=True)]
+    part = tuple(slice(*whole.reach(*each)) for whole, each in zip(wholes, ranges, strict=True))
+    rows, columns = (whole.part(*each) for whole, each in zip(wholes, ranges, strict=True))
     products = [
-        (each[first:last].flatten(0, 1) @ product_weights(weight)).view(last - first, small[1], 3, -1)
+        (each @ product_weights(weight)).unflatten(2, (3, -1))[part]
         for each, weight in zip(features, weights, strict=True)
     ]
+    height, width = sides
     out = torch.full((1, frames[0].shape[1], height, width), torch.nan)
-    filter_pair(out, frames, products, biases, origin, first, rows, columns, LEAST_WEIGHT if normalizes else 0.0)
+    filter_pair(out, frames, products, biases, rows, columns, LEAST_WEIGHT if normalizes else 0.0)
     return out
 
 

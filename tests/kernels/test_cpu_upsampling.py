@@ -36,7 +36,7 @@ def add(out, features, weight, bias, rows_at_once=None):
         bottom = min(top + (rows_at_once or 2 * height), 2 * height)
         first, last = rows.reach(top, bottom)
         products = (features[first:last].flatten(0, 1) @ product_weights(weight)).view(last - first, width, 3, -1)
-        add_upsampled(out[top:bottom], products, bias, top, first, rows, columns)
+        add_upsampled(out[top:bottom], products, bias, rows.part(top, bottom), columns)
     return out
 
 

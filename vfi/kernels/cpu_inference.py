@@ -36,8 +36,6 @@ def filter_pair(
     frames: Sequence[Tensor],
     products: Sequence[Tensor],
     biases: Tensor,
-    origin: tuple[int, int],
-    low_top: int,
     rows: Blends,
     columns: Blends,
     least_weight: float,
@@ -47,12 +45,10 @@ def filter_pair(
     Args:
         out: (1, C, H, W), float32.
         frames: one and two, (1, C, H + K - 1, W + K - 1), float32.
-        products: of the heads vertical1, horizontal1, vertical2, horizontal2, each (rows, w, 3, pitch) from row
-            `low_top` of the small size; dtypes that `cpu.supports`.
+        products: of the heads vertical1, horizontal1, vertical2, horizontal2, each (h, w, 3, pitch); dtypes that
+            `cpu.supports`.
         biases: (4, K), float32.
-        origin: the row and column, of the upsampled picture, where `out` begins.
-        low_top: see `products`.
-        rows, columns: the blends of the upsampled picture.
+        rows, columns: the blends of both sides of `out`, counted from the first row and column of the products.
         least_weight: each pixel is divided by the sum of the weights of its kernels, where that is not nearer to zero;
             zero for no division.
     """
@@ -61,7 +57,7 @@ def filter_pair(
     biases = F.pad(biases, [0, -taps % LANES])
     arrays = [array_of(tensor) for tensor in (*frames, *products, biases, out)]
     tasks = count_tasks(batch, height, width, ROWS)
-    run(_filter_pair, tasks, *arrays, taps, *origin, low_top, *rows, *columns, least_weight, *sizes_of(frames[0]))
+    run(_filter_pair, tasks, *arrays, taps, *rows, *columns, least_weight, *sizes_of(frames[0]))
 
 
 @compiled
@@ -79,7 +75,7 @@ def _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
 
 @compiled
 def _make_kernels(
-    kernels, blended, products, bias, taps, top, rows, left, count, low_top, row_blends, row_weights, column_blends,
+    kernels, blended, products, bias, taps, top, rows, left, count, row_blends, row_weights, column_blends,
     column_weights,
 ):  # fmt: skip
     """kernels[row, x, tap] of one head for a tile of `rows` x `count` pixels at (top, left)."""
@@ -89,8 +85,8 @@ def _make_kernels(
     line = bias.shape[0]
     for row in range(rows):
         at = top + row
-        blend_rows(blended, products, low_top, row_blends[at], row_weights[at], first, last)
-        ahead = (row_blends[top, 0] - low_top + row) * products.strides[0] + (last + 1) * products.strides[1]
+        blend_rows(blended, products, row_blends[at], row_weights[at], first, last)
+        ahead = (row_blends[top, 0] + row) * products.strides[0] + (last + 1) * products.strides[1]
         step = products.strides[1] // 2
         for x in range(count):
             column = left + x
@@ -103,14 +99,14 @@ def _make_kernels(
 
 
 def _filter_pair(
-    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, biases, out, taps, origin_y, origin_x,
-    low_top, row_blends, row_weights, column_blends, column_weights, least_weight, group, dtype, lanes,
+    begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, biases, out, taps,
+    row_blends, row_weights, column_blends, column_weights, least_weight, group, dtype, lanes,
 ):  # fmt: skip
     """`out` for the tasks begin <= task < end."""
     _, _, height, width = out.shape
     groups = (out.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
-    pitch = CHUNK + lanes + taps
+    pitch = min(CHUNK, width) + lanes + taps
     frame1 = scratch((ROWS + taps - 1) * channels * pitch, dtype)
     frame2 = scratch((ROWS + taps - 1) * channels * pitch, dtype)
     packed_vertical = scratch((ROWS + taps - 1) * ROWS * lanes, dtype)
@@ -133,8 +129,8 @@ def _filter_pair(
             for head in range(4):
                 products = (vertical1, horizontal1, vertical2, horizontal2)[head]
                 _make_kernels(
-                    kernels, blended, products, biases[head], taps, origin_y + top, rows, origin_x + x, count,
-                    low_top, row_blends, row_weights, column_blends, column_weights,
+                    kernels, blended, products, biases[head], taps, top, rows, x, count,
+                    row_blends, row_weights, column_blends, column_weights,
                 )  # fmt: skip
                 if head % 2 == 0:
                     move_kernels(packed_vertical, ROWS, 1, tile, 0, 0, 0, rows, count, False)

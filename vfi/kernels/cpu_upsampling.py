@@ -38,6 +38,10 @@ class Blends(NamedTuple):
         """Which of n the results begin <= x < end are made of: the first, and the one behind the last."""
         return int(self.sources[begin, 0]), int(self.sources[end - 1, 5]) + 1
 
+    def part(self, begin: int, end: int) -> "Blends":
+        """The blends of the results begin <= x < end, whose sources are counted from the first of their reach."""
+        return Blends(self.sources[begin:end] - self.sources[begin, 0], self.weights[begin:end])
+
 
 @lru_cache(maxsize=64)
 def blends(size: int) -> Blends:
@@ -75,36 +79,33 @@ def _interleaved(values: Tensor) -> Tensor:
     return values.unflatten(-1, (-1, 2, LANES)).transpose(-1, -2).flatten(-3)
 
 
-def add_upsampled(
-    out: Tensor, products: Tensor, bias: Tensor, top: int, low_top: int, rows: Blends, columns: Blends
-) -> None:
-    """out += relu(conv(up(x))) for a band of rows.
+def add_upsampled(out: Tensor, products: Tensor, bias: Tensor, rows: Blends, columns: Blends) -> None:
+    """out += relu(conv(up(x))).
 
     Args:
-        out: (B, 2 w, C), rows from `top` of the large size; C a multiple of LANES, in memory side by side.
-        products: (b, w, 3, pitch), rows from `low_top` of the small size, of the type of `out`.
+        out: (H, W, C), any part of the large size; C a multiple of LANES, in memory side by side.
+        products: (h, w, 3, pitch), the part of the small size that `out` is made of, of the type of `out`.
         bias: (C,), float32.
-        top, low_top: see above.
-        rows, columns: the blends of both sides of the whole.
+        rows, columns: the blends of the part.
     """
     arrays = array_of(out), array_of(products), array_of(bias)
-    run(_add_upsampled, out.shape[0], *arrays, top, low_top, *rows, *columns)
+    run(_add_upsampled, out.shape[0], *arrays, *rows, *columns)
 
 
 @compiled
-def blend_rows(blended, products, low_top, sources, weights, first, last):
+def blend_rows(blended, products, sources, weights, first, last):
     """blended[x - first, j, c] = what one row of the result takes from row after row of products, first <= x <= last.
 
-    `sources` and `weights` are those of the row; `products` begins at row `low_top`.
+    `sources` and `weights` are those of the row.
     """
     row, column, tap, _ = products.strides
     offsets = (
-        (sources[0] - low_top) * row,
-        (sources[1] - low_top) * row,
-        (sources[2] - low_top) * row + tap,
-        (sources[3] - low_top) * row + tap,
-        (sources[4] - low_top) * row + 2 * tap,
-        (sources[5] - low_top) * row + 2 * tap,
+        sources[0] * row,
+        sources[1] * row,
+        sources[2] * row + tap,
+        sources[3] * row + tap,
+        sources[4] * row + 2 * tap,
+        sources[5] * row + 2 * tap,
     )
     shares = (weights[0], weights[1], weights[2], weights[3], weights[4], weights[5])
     pitch = products.shape[3]
@@ -139,7 +140,7 @@ def blend_columns(out, at, blended, pitch, channels, first, sources, weights, bi
     blend(out, at * 4, blended, pixels, shares, bias, 0, (channels + LANES - 1) // LANES * LANES)
 
 
-def _add_upsampled(begin, end, out, products, bias, top, low_top, rows, row_weights, columns, column_weights):
+def _add_upsampled(begin, end, out, products, bias, rows, row_weights, columns, column_weights):
     """The rows begin <= y < end of `out`."""
     _, width, channels = out.shape
     pitch = products.shape[3]
@@ -150,8 +151,7 @@ def _add_upsampled(begin, end, out, products, bias, top, low_top, rows, row_weig
         for left in range(0, width, chunk):
             right = min(left + chunk, width)
             first = columns[left, 0]
-            at = top + y
-            blend_rows(blended, products, low_top, rows[at], row_weights[at], first, columns[right - 1, 5])
+            blend_rows(blended, products, rows[y], row_weights[y], first, columns[right - 1, 5])
             for x in range(left, right):
                 blend_columns(line, 0, blended, pitch, channels, first, columns[x], column_weights[x], bias)
                 add_positive(out, y * out.strides[0] + x * out.strides[1], line, 0, channels)
