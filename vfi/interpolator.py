@@ -7,17 +7,19 @@ middle = interpolator(one, two)  # uint8, uint16 or float arrays, (H, W), (H, W,
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sepconv import cuda_problem
-from vfi.cpu_network import CpuNetwork
 from vfi.errors import DataError, UsageError
 from vfi.network import PADDINGS, Network, divide
 from vfi.weights import Progress, load_network
+
+if TYPE_CHECKING:
+    from vfi.cpu_network import CpuNetwork
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -73,10 +75,7 @@ class Interpolator:
         network = load_network(model, weights, progress)
         self.precision = fast_precision(self.device, network) if precision == "auto" else precision
         dtype: torch.dtype = getattr(torch, self.precision)
-        network = network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network: Network | CpuNetwork = network
-        if self.device.type == "cpu" and CpuNetwork.supports(dtype):
-            self.network = CpuNetwork(network)
+        self.network = _fastest(network.to(self.device, dtype, memory_format=torch.channels_last))  # type: ignore[call-overload]
 
     def __call__(self, one: Any, two: Any) -> Any:
         """The picture halfway between two.
@@ -135,10 +134,20 @@ class Interpolator:
         return total / ENSEMBLE
 
     def _run_once(self, one: Tensor, two: Tensor) -> Tensor:
-        if isinstance(self.network, CpuNetwork):
-            return self.network(one, two, self.padding)
-        out: Tensor = self.network(one, two, self.padding, BAND_PIXELS)
-        return out
+        if isinstance(self.network, Network):
+            out: Tensor = self.network(one, two, self.padding, BAND_PIXELS)
+            return out
+        return self.network(one, two, self.padding)
+
+
+def _fastest(network: Network) -> "Network | CpuNetwork":
+    """A network for inference where its weights are: on a CPU `CpuNetwork`, elsewhere the network itself."""
+    if next(network.parameters()).is_cpu:
+        from vfi.cpu_network import CpuNetwork  # here: only those who need Numba wait for its import
+
+        if CpuNetwork.supports(network.dtype):
+            return CpuNetwork(network)
+    return network
 
 
 def _frames(one: Any, two: Any) -> tuple[Tensor, Tensor, Callable[[Tensor], Any]]:
