@@ -17,7 +17,6 @@ from vfi.kernels.cpu import (
     byte_offset,
     compiled,
     count_tasks,
-    move_kernels,
     pack_frame,
     place,
     run,
@@ -25,7 +24,7 @@ from vfi.kernels.cpu import (
     sizes_of,
     unpack_row,
 )
-from vfi.kernels.cpu_tiles import ROWS, prefetch
+from vfi.kernels.cpu_tiles import ROWS, VECTOR_BYTES, prefetch, transpose
 from vfi.kernels.cpu_upsampling import LANES, Blends, blend_columns, blend_rows
 
 CACHE_LINE = 64  # bytes
@@ -47,7 +46,7 @@ def filter_pair(
         frames: one and two, (1, C, H + K - 1, W + K - 1), float32.
         products: of the heads vertical1, horizontal1, vertical2, horizontal2, each (h, w, 3, pitch); dtypes that
             `cpu.supports`.
-        biases: (4, K), float32.
+        biases: (4, K), float32; K is LANES or more.
         rows, columns: the blends of both sides of `out`, counted from the first row and column of the products.
         least_weight: each pixel is divided by the sum of the weights of its kernels, where that is not nearer to zero;
             zero for no division.
@@ -98,6 +97,17 @@ def _make_kernels(
             )  # fmt: skip
 
 
+@compiled
+def _pack_kernels(packed, skew, kernels, line, rows, taps):
+    """packed[tap + skew * row][row][x] = kernels[row, x, tap], as `add_frame` takes them; taps are LANES or more."""
+    step = ROWS * VECTOR_BYTES
+    for row in range(rows):
+        for block in range((taps + LANES - 1) // LANES):
+            tap = min(block * LANES, taps - LANES)  # the last overlaps the one before, so that none is ragged
+            there = (tap + skew * row) * step + row * VECTOR_BYTES
+            transpose(packed, there, step, kernels, (row * LANES * line + tap) * 4, line * 4, packed)
+
+
 def _filter_pair(
     begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, biases, out, taps,
     row_blends, row_weights, column_blends, column_weights, least_weight, group, dtype, lanes,
@@ -116,7 +126,6 @@ def _filter_pair(
     blended = scratch((lanes // 2 + 4) * vertical1.shape[3] + lanes, dtype)
     line = biases.shape[1]
     kernels = scratch(ROWS * lanes * line, dtype)
-    tile = kernels.reshape((1, ROWS, lanes, line)).transpose((0, 3, 1, 2))[:, :taps]  # as move_kernels takes it
     for task in range(begin, end):
         sample, top, rows, left, right = place(task, height, width, ROWS)
         reached = right - left + taps - 1
@@ -132,10 +141,11 @@ def _filter_pair(
                     kernels, blended, products, biases[head], taps, top, rows, x, count,
                     row_blends, row_weights, column_blends, column_weights,
                 )  # fmt: skip
-                if head % 2 == 0:
-                    move_kernels(packed_vertical, ROWS, 1, tile, 0, 0, 0, rows, count, False)
+                is_vertical = head % 2 == 0
+                packed = packed_vertical if is_vertical else packed_horizontal
+                _pack_kernels(packed, 1 if is_vertical else 0, kernels, line, rows, taps)
+                if is_vertical:
                     continue
-                move_kernels(packed_horizontal, ROWS, 0, tile, 0, 0, 0, rows, count, False)
                 frame = frame1 if head == 1 else frame2
                 add_frame(sums, frame, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
                 if least_weight > 0:
