@@ -17,7 +17,15 @@ MOST_LINES = 500
 BOTTOM = ["vfi", "vfi.errors", "vfi.files"]
 NETWORK = [*BOTTOM, "sepconv", "vfi.network"]
 WEIGHTS = [*NETWORK, "vfi.download", "vfi.weights"]
-LIBRARY = [*WEIGHTS, "vfi.interpolator", "vfi.picture_kinds", "vfi.pictures", "vfi.metrics", "vfi.cuts"]
+LIBRARY = [
+    *WEIGHTS,
+    "vfi.cpu_network",
+    "vfi.interpolator",
+    "vfi.picture_kinds",
+    "vfi.pictures",
+    "vfi.metrics",
+    "vfi.cuts",
+]
 ROOMS = ["vfi.video", "vfi.benchmarks", "vfi.training", "vfi.moviepy_effect", "vfi.command_line"]
 ALLOWED = {
     "sepconv": ["vfi.kernels"],

@@ -44,12 +44,13 @@ class CpuNetwork:
         encoder = (network.conv1, network.conv2, network.conv3, network.conv4, network.conv5)
         decoder = (network.deconv5, network.deconv4, network.deconv3, network.deconv2)
         upsamplings = (network.upsample5, network.upsample4, network.upsample3, network.upsample2)
+        memories = [_Memory() for _ in network.heads]  # the products of all heads are needed at once
         heads = [_convolutions(head) for head in network.heads]
         self._encoder = [_Block(_convolutions(block)) for block in encoder]
         self._decoder = [_Block(_convolutions(block)) for block in decoder]
-        self._upsamplings = [_UpsampledConvolution(*_convolutions(upsampling)) for upsampling in upsamplings]
+        self._upsamplings = [_UpsampledConvolution(_convolutions(layers)[0], memories[0]) for layers in upsamplings]
         self._heads = [_Block(layers[:3]) for layers in heads]
-        self._ends = [_UpsampledConvolution(layers[3]) for layers in heads]
+        self._ends = [_UpsampledConvolution(head[3], memory) for head, memory in zip(heads, memories, strict=True)]
         self._biases = torch.stack([end.bias for end in self._ends])
 
     @staticmethod
@@ -188,38 +189,52 @@ def _can_fuse(dtype: torch.dtype) -> bool:
         result = _convolve_fused(frames, _pack(weight), bias)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return result.dtype == dtype and torch.allclose(result.float(), expected.float(), rtol=0.02, atol=0.02)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.02
+    return result.dtype == dtype and torch.allclose(result.float(), expected.float(), rtol=tolerance, atol=tolerance)
+
+
+class _Memory(threading.local):
+    """Memory that is used again: fresh memory has to be cleared by the system, which takes as long as the products."""
+
+    def __init__(self) -> None:
+        self._values = torch.empty(0)
+
+    def take(self, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor of any values; what this thread was given before is lost."""
+        count = math.prod(size)
+        if self._values.dtype != dtype or self._values.numel() < count:
+            self._values = torch.empty(count, dtype=dtype)
+        return self._values[:count].view(size)
 
 
 class _UpsampledConvolution:
     """Upsampling and the convolution behind it; see vfi/kernels/cpu_upsampling.py.
 
+    Args:
+        memory: for the products.
+
     Attributes:
         bias: (C,), float32.
     """
 
-    def __init__(self, layer: Conv) -> None:
+    def __init__(self, layer: Conv, memory: _Memory) -> None:
         weight: Tensor = layer.weight
         if weight.shape[1] == TAPS:
             weight = F.pad(weight, [0, 0, 0, 0, 0, HEAD_CHANNELS - TAPS])
         self._weights = cpu_upsampling.product_weights(weight)
         self.bias = layer.bias.float()
-        self._local = threading.local()
+        self._memory = memory
 
     def band_rows(self, features: Tensor) -> int:
-        """Rows of the result to compute at once, for features (1, C, h, w)."""
+        """Rows of the result to compute at once, for features (1, C, h, w): as many as whole tiles have."""
         row = features.shape[3] * self._weights.shape[1] * features.itemsize
-        return 6 * max(1, PRODUCT_BYTES // row // 3)
+        return cpu_inference.ROWS * max(1, 2 * (PRODUCT_BYTES // row) // cpu_inference.ROWS)
 
     def products(self, features: Tensor) -> Tensor:
-        """(h, w, 3, pitch) of features (1, C, h, w) that are channels_last, in memory that the next call uses again."""
+        """(h, w, 3, pitch) of features (1, C, h, w) that are channels_last; the next take their place in `memory`."""
         height, width = features.shape[2:]
         pixels = features[0].permute(1, 2, 0).reshape(height * width, -1)
-        size = (height * width, self._weights.shape[1])
-        memory = getattr(self._local, "memory", None)
-        if memory is None or memory.numel() < math.prod(size):
-            memory = self._local.memory = pixels.new_empty(math.prod(size))
-        out = memory[: math.prod(size)].view(size)
+        out = self._memory.take((height * width, self._weights.shape[1]), features.dtype)
         return torch.mm(pixels, self._weights, out=out).view(height, width, 3, -1)
 
     def add_to(self, skip: Tensor, features: Tensor) -> Tensor:

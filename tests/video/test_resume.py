@@ -39,8 +39,8 @@ def test_killed_at_ten_moments_and_resumed(make_more):
     for _ in range(100):
         process = subprocess.Popen([*words, "out.mp4"])
         if kills < 10:
-            parts, already = Path("out.mp4.partial"), len(list(Path("out.mp4.partial").glob("*.part")))
-            while process.poll() is None and len(list(parts.glob("*.part"))) < already + 1:
+            parts, already = Path("out.mp4.partial"), len(list(Path("out.mp4.partial").glob("[!.]*.part")))
+            while process.poll() is None and len(list(parts.glob("[!.]*.part"))) < already + 1:
                 time.sleep(0.01)
             time.sleep(generator.uniform(0, 0.15))
             process.kill()

@@ -102,7 +102,7 @@ def test_ctrl_c_and_resume():
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored if pytest is in the background
     )
-    while process.poll() is None and not list(Path().glob("out.mp4.partial/*.part")):
+    while process.poll() is None and not list(Path().glob("out.mp4.partial/[!.]*.part")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate()

@@ -2,9 +2,9 @@
 
 Both are linear, so that they can change places: with W_ij the weights of tap (i, j), a matrix of channels,
 
-    conv(up(x))[y, x] = bias + sum_i sum_j  up(W_ij x)[y + i - 1, x + j - 1]
+    conv(up(f))[y, x] = bias + sum_i sum_j  up(W_ij f)[y + i - 1, x + j - 1]
 
-The products W_ij x are computed at the small size by one matrix product: a quarter of the multiply-adds, and nothing of
+The products W_ij f are computed at the small size by one matrix product: a quarter of the multiply-adds, and nothing of
 the large size is written or read. What remains is to blend, for every result, 9 x 4 products; rows first, then columns,
 that is 6 + 6 multiply-adds. Taps beyond the edge are left out, as the convolution's padding with zeros demands.
 
@@ -80,7 +80,7 @@ def _interleaved(values: Tensor) -> Tensor:
 
 
 def add_upsampled(out: Tensor, products: Tensor, bias: Tensor, rows: Blends, columns: Blends) -> None:
-    """out += relu(conv(up(x))).
+    """out += relu(conv(up(f))); see the formula at the top.
 
     Args:
         out: (H, W, C), any part of the large size; C a multiple of LANES, in memory side by side.
