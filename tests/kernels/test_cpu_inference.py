@@ -9,9 +9,8 @@ from sepconv import sepconv_reference
 from vfi.kernels import cpu
 from vfi.kernels.cpu_inference import filter_pair
 from vfi.kernels.cpu_upsampling import blends, product_weights
-from vfi.network import LEAST_WEIGHT, divide
+from vfi.network import LEAST_WEIGHT, TAPS, divide
 
-TAPS = 51
 INNER = 16  # channels of the features; any number
 
 

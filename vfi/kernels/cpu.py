@@ -123,7 +123,7 @@ def pack_frame(packed, pitch, channels, frame, sample, top, left, rows, count):
 
 
 @compiled
-def move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count, unpack):
+def _move_kernels(packed, tile_rows, skew, array, sample, top, left, rows, count, unpack):
     """packed[tap + skew * row][row][x] = array[sample, tap, top + row, left + x], or back with `unpack`.
 
     `tile_rows` is how many rows the buffer has room for. Lanes from `count` on become zero.
@@ -216,8 +216,8 @@ def _forward(begin, end, frame, vertical, horizontal, out, group, dtype, lanes):
         pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
         for x in range(left, right, lanes):
             count = min(lanes, right - x)
-            move_kernels(packed_vertical, ROWS, 1, vertical, sample, top, x, rows, count, False)
-            move_kernels(packed_horizontal, ROWS, 0, horizontal, sample, top, x, rows, count, False)
+            _move_kernels(packed_vertical, ROWS, 1, vertical, sample, top, x, rows, count, False)
+            _move_kernels(packed_horizontal, ROWS, 0, horizontal, sample, top, x, rows, count, False)
             sums[:] = 0
             add_frame(
                 sums, packed_frame, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group
@@ -248,8 +248,8 @@ def _backward_kernels(
         pack_frame(packed_frame, pitch, channels, frame, sample, top, left, rows + taps - 1, right - left + taps - 1)
         for x in range(left, right, lanes):
             count = min(lanes, right - x)
-            move_kernels(packed_vertical, GRADIENT_ROWS, 1, vertical, sample, top, x, rows, count, False)
-            move_kernels(packed_horizontal, GRADIENT_ROWS, 0, horizontal, sample, top, x, rows, count, False)
+            _move_kernels(packed_vertical, GRADIENT_ROWS, 1, vertical, sample, top, x, rows, count, False)
+            _move_kernels(packed_horizontal, GRADIENT_ROWS, 0, horizontal, sample, top, x, rows, count, False)
             for row in range(rows):
                 for c in range(channels):
                     start = ((c // len(group) * GRADIENT_ROWS + row) * len(group) + c % len(group)) * lanes
@@ -281,9 +281,9 @@ def _backward_kernels(
                         group,
                     )
             if needed[0]:
-                move_kernels(vertical_sums, GRADIENT_ROWS, 1, grad_vertical, sample, top, x, rows, count, True)
+                _move_kernels(vertical_sums, GRADIENT_ROWS, 1, grad_vertical, sample, top, x, rows, count, True)
             if needed[1]:
-                move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
+                _move_kernels(horizontal_sums, GRADIENT_ROWS, 0, grad_horizontal, sample, top, x, rows, count, True)
 
 
 def _backward_frame(begin, end, grad_out, vertical, horizontal, grad_frame, group, dtype, lanes):
@@ -364,21 +364,17 @@ def count_tasks(batch: int, height: int, width: int, tile_rows: int) -> int:
 
 def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Calls kernel(begin, end, *arguments) over ranges that cover all tasks, on PyTorch's number of threads."""
-    with torch.profiler.record_function(f"sepconv{kernel.__name__}"):  # PyTorch's profiler sees only its own operators
-        _run(kernel, tasks, *arguments)
-
-
-def _run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
-    kernel = _specialised(kernel, tuple(map(numba.typeof, arguments)))
+    specialised = _specialised(kernel, tuple(map(numba.typeof, arguments)))
     threads = min(torch.get_num_threads(), tasks)
-    if threads <= 1:
-        kernel(0, tasks, *arguments)
-        return
-    pieces = min(tasks, threads * PIECES)  # a few for each thread, so that all finish at about the same time
-    bounds = [tasks * piece // pieces for piece in range(pieces + 1)]
-    pool = _pool(threads, os.getpid())
-    for done in [pool.submit(kernel, *piece, *arguments) for piece in pairwise(bounds)]:
-        done.result()
+    with torch.profiler.record_function(f"sepconv{kernel.__name__}"):  # PyTorch's profiler sees only its own operators
+        if threads <= 1:
+            specialised(0, tasks, *arguments)
+            return
+        pieces = min(tasks, threads * PIECES)  # a few for each thread, so that all finish at about the same time
+        bounds = [tasks * piece // pieces for piece in range(pieces + 1)]
+        pool = _pool(threads, os.getpid())
+        for done in [pool.submit(specialised, *piece, *arguments) for piece in pairwise(bounds)]:
+            done.result()
 
 
 def array_of(tensor: Tensor) -> np.ndarray[Any, Any]:
