@@ -24,7 +24,7 @@ from vfi.network import ALIGNMENT, LEAST_WEIGHT, PADDINGS, REACH, TAPS, Conv, Ne
 # Of a tensor in a band. Larger blocks are mapped by the C library at each allocation and given back, and to clear their
 # pages takes the system longer than the convolution takes.
 BAND_BYTES = 12 * 2**20
-PRODUCT_BYTES = 12 * 2**20  # of the products of a convolution in a band: written, and read once soon after
+PRODUCT_BYTES = 32 * 2**20  # of the products of a convolution in a band: written, and read once soon after
 BLOCK_REACH = 3  # pixels that three convolutions reach to each side
 HEAD_CHANNELS = 64  # instead of TAPS inside the heads, the others zero: processors compute them in vectors
 
@@ -66,7 +66,7 @@ class CpuNetwork:
 
     def _interpolate(self, one: Tensor, two: Tensor, margin: int) -> Tensor:
         features = self._features(prepare(one, two, self._normalizes_input, margin, ALIGNMENT, self._dtype))
-        frames = [F.pad(frame, [REACH] * 4, mode="replicate") for frame in (one, two)]
+        frames = [cpu_inference.pack(frame, REACH) for frame in (one, two)]
         out = torch.empty_like(one)
         for top, bottom in _bands(out.shape[2], 2 * self._heads[0].band_rows(features)):
             self._filter(out, frames, features, margin, top, bottom)
@@ -97,7 +97,7 @@ class CpuNetwork:
             within = slice(low_upper - first, low_lower - first)
             cpu_inference.filter_pair(
                 out[:, :, upper:lower],
-                [frame[:, :, upper : lower + TAPS - 1] for frame in frames],
+                [frame[upper : lower + TAPS - 1] for frame in frames],
                 [end.products(head[:, :, within])[:, across] for end, head in zip(self._ends, inner, strict=True)],
                 self._biases,
                 rows.part(margin + upper, margin + lower),
@@ -226,9 +226,9 @@ class _UpsampledConvolution:
         self._memory = memory
 
     def band_rows(self, features: Tensor) -> int:
-        """Rows of the result to compute at once, for features (1, C, h, w): as many as whole tiles have."""
+        """Rows of the result to compute at once, for features (1, C, h, w): as many as whole strips have."""
         row = features.shape[3] * self._weights.shape[1] * features.itemsize
-        return cpu_inference.ROWS * max(1, 2 * (PRODUCT_BYTES // row) // cpu_inference.ROWS)
+        return cpu_inference.STRIP * max(1, 2 * (PRODUCT_BYTES // row) // cpu_inference.STRIP)
 
     def products(self, features: Tensor) -> Tensor:
         """(h, w, 3, pitch) of features (1, C, h, w) that are channels_last; the next take their place in `memory`."""

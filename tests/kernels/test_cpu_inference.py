@@ -7,7 +7,7 @@ from helpers.threads import assert_same_for_any_threads
 
 from sepconv import sepconv_reference
 from vfi.kernels import cpu
-from vfi.kernels.cpu_inference import filter_pair
+from vfi.kernels.cpu_inference import filter_pair, pack
 from vfi.kernels.cpu_upsampling import blends, product_weights
 from vfi.network import LEAST_WEIGHT, TAPS, divide
 
@@ -36,7 +36,8 @@ def run(frames, features, weights, biases, normalizes=True, origin=(0, 0)):
     ]
     height, width = sides
     out = torch.full((1, frames[0].shape[1], height, width), torch.nan)
-    filter_pair(out, frames, products, biases, rows, columns, LEAST_WEIGHT if normalizes else 0.0)
+    packed = [pack(frame, 0) for frame in frames]
+    filter_pair(out, packed, products, biases, rows, columns, LEAST_WEIGHT if normalizes else 0.0)
     return out
 
 

@@ -137,8 +137,8 @@ def test_processors_with_fewer_registers(features, tmp_path):
     code = """
 import torch
 from helpers.kernels import check_against_reference
-from vfi.kernels import cpu_tiles
-assert cpu_tiles.ROWS == 4 and cpu_tiles.VECTOR_BYTES == 32
+from vfi.kernels import cpu_tiles, cpu_vectors
+assert cpu_tiles.ROWS == 4 and cpu_vectors.VECTOR_BYTES == 32
 check_against_reference((1, 3, 9, 37, 21), torch.float32, "channels_last")
 check_against_reference((1, 3, 9, 37, 21), torch.bfloat16, "contiguous")
 check_against_reference((1, 3, 9, 37, 21), torch.float16, "sliced")

@@ -13,7 +13,7 @@ from vfi.benchmarks.report import Page
 from vfi.benchmarks.results import Results
 from vfi.benchmarks.triplets import Benchmark, Triplet
 from vfi.errors import BenchmarkError, MetricError, PictureError
-from vfi.metrics import METRICS, load_lpips
+from vfi.metrics import METRICS, load_lpips, psnr
 
 
 def find_triplets(benchmark: Benchmark, folder: Path, subsets: Sequence[str] | None = None) -> list[Triplet]:
@@ -96,6 +96,7 @@ def measure_all(
             exact = _float32_counterpart(method, methods)
             if exact is not None:
                 measured["from_float32"] = int(np.abs(picture.astype(int) - pictures[exact]).max())
+                measured["psnr_from_float32"] = psnr(picture, pictures[exact])
         results.add(triplet, values)  # before the pictures, which may not fit on the disk
         if page:
             page.add(triplet, pictures, truth)

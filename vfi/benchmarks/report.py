@@ -95,8 +95,16 @@ def notes(results: Results) -> list[str]:
             differences = [scene[index]["from_float32"] for scene in scenes if "from_float32" in scene[index]]
             if differences:
                 most = f"{max(differences):.0f} of 255 levels"
-                said.append(f"{name}: no pixel is more than {most} from the picture in float32")
+                decibels = _decibels(scenes, index)
+                said.append(f"{name}: no pixel is more than {most} from the picture in float32{decibels}")
     return said
+
+
+def _decibels(scenes: Sequence[Sequence[dict[str, Any]]], index: int) -> str:
+    """The PSNR of all pictures of a method together, against those in float32; nothing if these are the same."""
+    name = "psnr_from_float32"
+    errors = [10 ** (-scene[index][name] / 10) for scene in scenes if name in scene[index]]
+    return f", PSNR {-10 * math.log10(np.mean(errors)):.1f} dB" if any(errors) else ""
 
 
 def left_out(results: Results) -> list[str]:

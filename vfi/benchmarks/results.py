@@ -56,7 +56,8 @@ class Results:
 
     Attributes:
         scenes: (subset, scene) -> for each method a dict of values by metric, None where a metric is unavailable; also
-            "from_float32", the largest difference of any pixel, if the same method is measured in float32, too.
+            "from_float32", the largest difference of any pixel, and "psnr_from_float32", if the same method is measured
+            in float32, too.
         left_out: (subset, scene) -> reason.
     """
 

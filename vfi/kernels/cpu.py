@@ -28,18 +28,12 @@ from torch import Tensor
 
 from vfi.kernels.cpu_tiles import (
     GRADIENT_ROWS,
-    HALF_INSTRUCTIONS,
     ROWS,
-    VECTOR_BYTES,
     add_row,
     add_row_to_frame_gradient,
     add_row_to_kernel_gradients,
-    copy,
-    load,
-    prefetch,
-    store,
-    transpose,
 )
+from vfi.kernels.cpu_vectors import HALF_INSTRUCTIONS, VECTOR_BYTES, copy, load, prefetch, store, transpose
 
 PIECES = 8  # of the tasks for each thread: threads that are held up leave the others more
 GROUP = 4  # channels of a tile, at most
@@ -378,7 +372,7 @@ def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
 
 
 def array_of(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The tensor's memory as the kernels take it; 16-bit types as in cpu_tiles._widen."""
+    """The tensor's memory as the kernels take it; 16-bit types as in cpu_vectors._widen."""
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy()

@@ -6,28 +6,39 @@ and normalizes. So kernels never lie in memory as planes, which would take longe
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
 from vfi.kernels.cpu import (
-    CHUNK,
     add_frame,
     array_of,
     byte_offset,
     compiled,
     count_tasks,
-    pack_frame,
     place,
     run,
     scratch,
     sizes_of,
     unpack_row,
 )
-from vfi.kernels.cpu_tiles import ROWS, VECTOR_BYTES, prefetch, transpose
+from vfi.kernels.cpu_tiles import ROWS, add_weights
 from vfi.kernels.cpu_upsampling import LANES, Blends, blend_columns, blend_rows
+from vfi.kernels.cpu_vectors import VECTOR_BYTES, prefetch, transpose
 
 CACHE_LINE = 64  # bytes
+STRIP = 3 * ROWS  # of a task: tiles above one another are made of the same products, while these are in a cache
+
+
+def pack(frame: Tensor, reach: int) -> Tensor:
+    """A frame (1, C, H, W) as `filter_pair` reads it, with edges replicated by `reach`.
+
+    Returns:
+        (H + 2 reach, C', W'): C' is C rounded up to whole groups, and each row has room for a whole vector at its end.
+    """
+    rows = F.pad(frame, [reach, reach + LANES, reach, reach], mode="replicate")[0].transpose(0, 1)
+    group, *_ = sizes_of(frame)
+    missing = -frame.shape[1] % len(group)
+    return F.pad(rows, [0, 0, 0, missing]).contiguous()
 
 
 def filter_pair(
@@ -43,7 +54,7 @@ def filter_pair(
 
     Args:
         out: (1, C, H, W), float32.
-        frames: one and two, (1, C, H + K - 1, W + K - 1), float32.
+        frames: one and two, their rows that `out` is made of, H + K - 1 of what `pack` returns.
         products: of the heads vertical1, horizontal1, vertical2, horizontal2, each (h, w, 3, pitch); dtypes that
             `cpu.supports`.
         biases: (4, K), float32; K is LANES or more.
@@ -54,22 +65,9 @@ def filter_pair(
     batch, _, height, width = out.shape
     taps = biases.shape[1]
     biases = F.pad(biases, [0, -taps % LANES])
-    arrays = [array_of(tensor) for tensor in (*frames, *products, biases, out)]
-    tasks = count_tasks(batch, height, width, ROWS)
-    run(_filter_pair, tasks, *arrays, taps, *rows, *columns, least_weight, *sizes_of(frames[0]))
-
-
-@compiled
-def _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes):
-    """weights[row, x] += the sum of a vertical kernel times that of a horizontal one; both packed."""
-    for row in range(rows):
-        for x in range(lanes):
-            vertical = np.float32(0)
-            horizontal = np.float32(0)
-            for tap in range(taps):
-                vertical += packed_vertical[((tap + row) * ROWS + row) * lanes + x]
-                horizontal += packed_horizontal[(tap * ROWS + row) * lanes + x]
-            weights[row * lanes + x] += vertical * horizontal
+    arrays = [array_of(tensor) for tensor in (*(frame.flatten() for frame in frames), *products, biases, out)]
+    tasks = count_tasks(batch, height, width, STRIP)
+    run(_filter_pair, tasks, *arrays, taps, *rows, *columns, least_weight, *sizes_of(out))
 
 
 @compiled
@@ -108,6 +106,23 @@ def _pack_kernels(packed, skew, kernels, line, rows, taps):
             transpose(packed, there, step, kernels, (row * LANES * line + tap) * 4, line * 4, packed)
 
 
+@compiled
+def _write_tile(out, sums, weights, sample, top, left, rows, count, least_weight, group, lanes):
+    """The tile's part of `out`: its sums, divided by their weights if least_weight > 0."""
+    if least_weight > 0:
+        for k in range(rows * lanes):
+            if abs(weights[k]) < least_weight:
+                weights[k] = 1
+    for row in range(rows):
+        for c in range(out.shape[1]):
+            at = (c // len(group) * ROWS + row) * len(group) + c % len(group)
+            if least_weight > 0:
+                for k in range(lanes):
+                    sums[at * lanes + k] /= weights[row * lanes + k]
+            here = byte_offset(out, sample, c, top + row, left)
+            unpack_row(sums, at * lanes, out, here, out.strides[3], count)
+
+
 def _filter_pair(
     begin, end, one, two, vertical1, horizontal1, vertical2, horizontal2, biases, out, taps,
     row_blends, row_weights, column_blends, column_weights, least_weight, group, dtype, lanes,
@@ -116,9 +131,7 @@ def _filter_pair(
     _, _, height, width = out.shape
     groups = (out.shape[1] + len(group) - 1) // len(group)
     channels = groups * len(group)
-    pitch = min(CHUNK, width) + lanes + taps
-    frame1 = scratch((ROWS + taps - 1) * channels * pitch, dtype)
-    frame2 = scratch((ROWS + taps - 1) * channels * pitch, dtype)
+    pitch = one.shape[0] // ((height + taps - 1) * channels)
     packed_vertical = scratch((ROWS + taps - 1) * ROWS * lanes, dtype)
     packed_horizontal = scratch(taps * ROWS * lanes, dtype)
     sums = scratch(ROWS * channels * lanes, dtype)
@@ -127,38 +140,27 @@ def _filter_pair(
     line = biases.shape[1]
     kernels = scratch(ROWS * lanes * line, dtype)
     for task in range(begin, end):
-        sample, top, rows, left, right = place(task, height, width, ROWS)
-        reached = right - left + taps - 1
-        pack_frame(frame1, pitch, channels, one, sample, top, left, rows + taps - 1, reached)
-        pack_frame(frame2, pitch, channels, two, sample, top, left, rows + taps - 1, reached)
+        sample, strip, strip_rows, left, right = place(task, height, width, STRIP)
         for x in range(left, right, lanes):
             count = min(lanes, right - x)
-            sums[:] = 0
-            weights[:] = 0
-            for head in range(4):
-                products = (vertical1, horizontal1, vertical2, horizontal2)[head]
-                _make_kernels(
-                    kernels, blended, products, biases[head], taps, top, rows, x, count,
-                    row_blends, row_weights, column_blends, column_weights,
-                )  # fmt: skip
-                is_vertical = head % 2 == 0
-                packed = packed_vertical if is_vertical else packed_horizontal
-                _pack_kernels(packed, 1 if is_vertical else 0, kernels, line, rows, taps)
-                if is_vertical:
-                    continue
-                frame = frame1 if head == 1 else frame2
-                add_frame(sums, frame, packed_vertical, packed_horizontal, pitch, x - left, rows, taps, groups, group)
-                if least_weight > 0:
-                    _add_weights(weights, packed_vertical, packed_horizontal, rows, taps, lanes)
-            if least_weight > 0:
-                for k in range(rows * lanes):
-                    if abs(weights[k]) < least_weight:
-                        weights[k] = 1
-            for row in range(rows):
-                for c in range(out.shape[1]):
-                    at = (c // len(group) * ROWS + row) * len(group) + c % len(group)
+            for top in range(strip, strip + strip_rows, ROWS):
+                rows = min(ROWS, strip + strip_rows - top)
+                sums[:] = 0
+                weights[:] = 0
+                for head in range(4):
+                    products = (vertical1, horizontal1, vertical2, horizontal2)[head]
+                    _make_kernels(
+                        kernels, blended, products, biases[head], taps, top, rows, x, count,
+                        row_blends, row_weights, column_blends, column_weights,
+                    )  # fmt: skip
+                    is_vertical = head % 2 == 0
+                    packed = packed_vertical if is_vertical else packed_horizontal
+                    _pack_kernels(packed, 1 if is_vertical else 0, kernels, line, rows, taps)
+                    if is_vertical:
+                        continue
+                    frame = one if head == 1 else two
+                    at = top * channels * pitch + x
+                    add_frame(sums, frame, packed_vertical, packed_horizontal, pitch, at, rows, taps, groups, group)
                     if least_weight > 0:
-                        for k in range(lanes):
-                            sums[at * lanes + k] /= weights[row * lanes + k]
-                    here = byte_offset(out, sample, c, top + row, x)
-                    unpack_row(sums, at * lanes, out, here, out.strides[3], count)
+                        add_weights(weights, packed_vertical, packed_horizontal, rows, taps, group)
+                _write_tile(out, sums, weights, sample, top, x, rows, count, least_weight, group, lanes)

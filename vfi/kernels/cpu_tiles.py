@@ -1,273 +1,27 @@
-"""Vectors and register tiles of the op on the CPU, as LLVM instructions for the kernels in cpu.py.
+"""Register tiles of the op on the CPU: the inner loops of the kernels in cpu.py and cpu_inference.py.
 
 The arithmetic is K * K * C multiply-adds for every pixel; what decides the speed is how many loads each of them
 costs. As in a matrix product, the work is therefore cut into tiles that live in registers: a tile is a few rows times
 one vector (`LANES` neighbouring pixels of a row) times a group of channels. Walking down the frame row by row, one load
 of the frame serves all rows of the tile, and one load of a horizontal kernel serves all channels.
 
-The inner loops are emitted as LLVM vector instructions (`numba.extending.intrinsic`), because no vectoriser finds this
-blocking by itself. Arrays are addressed in bytes, so that one compiled kernel serves all strides.
+The inner loops are emitted as LLVM vector instructions (cpu_vectors.py), because no vectoriser finds this blocking by
+itself.
 """
 
 import inspect
-import platform
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-_REQUESTED = numba.config.CPU_FEATURES  # type: ignore[attr-defined]  # by NUMBA_CPU_FEATURES, or None
-_FEATURES = get_host_cpu_features() if _REQUESTED is None else _REQUESTED
-_ARM = platform.machine() in ("arm64", "aarch64")
-_MANY_REGISTERS = "+avx512f" in _FEATURES or _ARM  # 32 of them, not 16
+from vfi.kernels.cpu_vectors import MANY_REGISTERS, VECTOR_BYTES, Array, constant, lanes_in, multiply_add, splat
 
-HALF_INSTRUCTIONS = "+f16c" in _FEATURES or _ARM  # of every x86 processor since 2013
+ROWS = 6 if MANY_REGISTERS else 4  # of a tile: times 3 channels, 18 (12) registers hold its sums
+GRADIENT_ROWS = 4 if MANY_REGISTERS else 2  # likewise, where kernel gradients are summed
 
-VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 16 if _ARM else 32
-ROWS = 6 if _MANY_REGISTERS else 4  # of a tile: times 3 channels, 18 (12) registers hold its sums
-GRADIENT_ROWS = 4 if _MANY_REGISTERS else 2  # likewise, where kernel gradients are summed
-
-
-# --- Vector instructions ---------------------------------------------------------------------------------------
-
-
-def _index(value: int) -> Any:
-    return ir.Constant(ir.IntType(64), value)
-
-
-def _splat(kind: Any, value: float) -> Any:
-    """A constant of a scalar or a vector type."""
-    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
-
-
-def _widen(builder: Any, bits: Any, dtype: Any, shape: Callable[[Any], Any]) -> Any:
-    """Values in memory to values for arithmetic; `shape` makes a scalar type itself, or a vector of it.
-
-    uint16 stands for the bits of a float16, int16 for those of a bfloat16; both become float32.
-    """
-    if dtype == types.uint16:
-        return builder.fpext(builder.bitcast(bits, shape(ir.HalfType())), shape(ir.FloatType()))
-    if dtype == types.int16:
-        wide = shape(ir.IntType(32))
-        return builder.bitcast(builder.shl(builder.zext(bits, wide), _splat(wide, 16)), shape(ir.FloatType()))
-    return bits
-
-
-def _narrow(builder: Any, values: Any, dtype: Any, shape: Callable[[Any], Any]) -> Any:
-    """The inverse of `_widen`, rounding to nearest even."""
-    if dtype == types.uint16:
-        return builder.bitcast(builder.fptrunc(values, shape(ir.HalfType())), shape(ir.IntType(16)))
-    if dtype == types.int16:
-        wide = shape(ir.IntType(32))
-        bits = builder.bitcast(values, wide)
-        odd = builder.and_(builder.lshr(bits, _splat(wide, 16)), _splat(wide, 1))
-        rounded = builder.add(bits, builder.add(odd, _splat(wide, 0x7FFF)))
-        nan = builder.fcmp_unordered("uno", values, values)  # rounding could carry its bits into the sign
-        rounded = builder.select(nan, _splat(wide, 0x7FC00000), rounded)
-        return builder.trunc(builder.lshr(rounded, _splat(wide, 16)), shape(ir.IntType(16)))
-    return values
-
-
-def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, fused where the processor can."""
-    return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-
-class _Array:
-    """An array of any type in generated code: reads and writes vectors (or single values) of it at a byte offset."""
-
-    def __init__(self, context, builder, array_type, array, lanes=1):
-        self.builder, self.dtype = builder, array_type.dtype
-        self.data = context.make_array(array_type)(context, builder, array).data
-        self.shape = (lambda scalar: scalar) if lanes == 1 else (lambda scalar: ir.VectorType(scalar, lanes))
-        self.memory = self.shape(self.data.type.pointee)
-        self.align = array_type.dtype.bitwidth // 8
-
-    def _at(self, offset):
-        return cgutils.pointer_add(self.builder, self.data, offset, self.memory.as_pointer())
-
-    def load(self, offset):
-        bits = self.builder.load(self._at(offset), align=self.align)
-        return _widen(self.builder, bits, self.dtype, self.shape)
-
-    def load_interleaved(self, offset):
-        """Two vectors of bfloat16, of which one value of each alternate in memory: one instruction widens each."""
-        lanes = self.memory.count
-        wide = ir.VectorType(ir.IntType(32), lanes)
-        pointer = cgutils.pointer_add(self.builder, self.data, offset, wide.as_pointer())
-        pairs = self.builder.load(pointer, align=self.align)
-        halves = self.builder.shl(pairs, _splat(wide, 16)), self.builder.and_(pairs, _splat(wide, 0xFFFF0000))
-        return [self.builder.bitcast(half, ir.VectorType(ir.FloatType(), lanes)) for half in halves]
-
-    def store(self, values, offset):
-        bits = _narrow(self.builder, values, self.dtype, self.shape)
-        self.builder.store(bits, self._at(offset), align=self.align)
-
-
-def _lanes(array_type: Any) -> int:
-    return VECTOR_BYTES * 8 // array_type.dtype.bitwidth
-
-
-@intrinsic
-def load(typingctx, array, offset):
-    """The value `offset` bytes into an array."""
-    result = array.dtype if isinstance(array.dtype, types.Float) else types.float32
-
-    def codegen(context, builder, signature, args):
-        return _Array(context, builder, signature.args[0], args[0]).load(args[1])
-
-    return result(array, offset), codegen
-
-
-@intrinsic
-def store(typingctx, array, offset, value):
-    """The inverse of `load`."""
-
-    def codegen(context, builder, signature, args):
-        _Array(context, builder, signature.args[0], args[0]).store(args[2], args[1])
-        return context.get_dummy_value()
-
-    return types.void(array, offset, value), codegen
-
-
-@intrinsic
-def copy(typingctx, target, target_offset, source, source_offset, lanes_of):
-    """target[x] = source[x] for LANES neighbours x (as many as a vector of `lanes_of` holds)."""
-    signature = types.void(target, target_offset, source, source_offset, lanes_of)
-
-    def codegen(context, builder, signature, args):
-        lanes = _lanes(signature.args[4])
-        values = _Array(context, builder, signature.args[2], args[2], lanes).load(args[3])
-        _Array(context, builder, signature.args[0], args[0], lanes).store(values, args[1])
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def transpose(typingctx, target, target_offset, target_stride, source, source_offset, source_stride, lanes_of):
-    """target[j, i] = source[i, j] for LANES x LANES values; the strides are those between rows."""
-    signature = types.void(target, target_offset, target_stride, source, source_offset, source_stride, lanes_of)
-
-    def codegen(context, builder, signature, args):
-        target, target_offset, target_stride, source, source_offset, source_stride, _ = args
-        lanes = _lanes(signature.args[6])
-        source = _Array(context, builder, signature.args[3], source, lanes)
-        target = _Array(context, builder, signature.args[0], target, lanes)
-
-        def place(offset, stride, row):
-            return builder.add(offset, builder.mul(stride, _index(row)))
-
-        rows = [source.load(place(source_offset, source_stride, row)) for row in range(lanes)]
-        size = lanes // 2
-        while size:  # exchange the off-diagonal quarters of every block of 2 size x 2 size
-            upper = [lanes + lane - size if lane & size else lane for lane in range(lanes)]
-            lower = [lanes + lane if lane & size else lane + size for lane in range(lanes)]
-            kind = ir.VectorType(ir.IntType(32), lanes)
-            for row in range(lanes):
-                if not row & size:
-                    pair = rows[row], rows[row | size]
-                    rows[row] = builder.shuffle_vector(*pair, ir.Constant(kind, upper))
-                    rows[row | size] = builder.shuffle_vector(*pair, ir.Constant(kind, lower))
-            size //= 2
-        for row in range(lanes):
-            target.store(rows[row], place(target_offset, target_stride, row))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def blend(typingctx, target, target_offset, source, offsets, weights, start, start_offset, count):
-    """target[x] = start[x] + sum_k weights[k] * source_k[x] for `count` neighbours x, a multiple of the lanes.
-
-    source_k begins `offsets[k]` bytes into `source`; `offsets` and `weights` are tuples. `target` and `start` are
-    float32; None for `start` stands for zeros. A bfloat16 `source` is interleaved (see `interleaves`), and `count` then
-    a multiple of twice the lanes.
-    """
-    signature = types.void(target, target_offset, source, offsets, weights, start, start_offset, count)
-
-    def codegen(context, builder, signature, args):
-        lanes = _lanes(signature.args[0])
-        interleaved = interleaves(signature.args[2].dtype)
-        target, source = (_Array(context, builder, signature.args[at], args[at], lanes) for at in (0, 2))
-        offsets, weights = (cgutils.unpack_tuple(builder, args[at]) for at in (3, 4))
-        kind = target.memory
-        weights = [_broadcast(builder, weight, kind) for weight in weights]
-        step = 2 * lanes if interleaved else lanes
-        with cgutils.for_range_slice(builder, _index(0), args[7], _index(step)) as (x, _):
-            here = builder.mul(x, _index(4))
-            parts = [builder.add(here, _index(VECTOR_BYTES * part)) for part in range(step // lanes)]
-            if isinstance(signature.args[5], types.NoneType):
-                sums = [_splat(kind, 0.0)] * len(parts)
-            else:
-                start = _Array(context, builder, signature.args[5], args[5], lanes)
-                sums = [start.load(builder.add(args[6], part)) for part in parts]
-            for offset, weight in zip(offsets, weights, strict=True):
-                there = builder.add(offset, builder.mul(x, _index(source.align)))
-                values = source.load_interleaved(there) if interleaved else [source.load(there)]
-                sums = [_multiply_add(builder, weight, value, total) for value, total in zip(values, sums, strict=True)]
-            for part, total in zip(parts, sums, strict=True):
-                target.store(total, builder.add(args[1], part))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def interleaves(dtype: Any) -> bool:
-    """Whether `blend` reads a dtype in pairs of vectors whose values alternate, those of the first at even places."""
-    return dtype == types.int16
-
-
-def _broadcast(builder: Any, value: Any, kind: Any) -> Any:
-    """A vector whose lanes are all `value`."""
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, _splat(ir.VectorType(ir.IntType(32), kind.count), 0))
-
-
-@intrinsic
-def add_positive(typingctx, target, target_offset, source, source_offset, count):
-    """target[x] += max(source[x], 0) for `count` neighbours x, a multiple of the lanes; `source` is float32."""
-    signature = types.void(target, target_offset, source, source_offset, count)
-
-    def codegen(context, builder, signature, args):
-        lanes = _lanes(signature.args[2])
-        target, source = (_Array(context, builder, signature.args[at], args[at], lanes) for at in (0, 2))
-        zero = _splat(source.memory, 0.0)
-        with cgutils.for_range_slice(builder, _index(0), args[4], _index(lanes)) as (x, _):
-            values = source.load(builder.add(args[3], builder.mul(x, _index(4))))
-            there = builder.add(args[1], builder.mul(x, _index(target.align)))
-            positive = builder.select(builder.fcmp_ordered("olt", values, zero), zero, values)
-            target.store(builder.fadd(target.load(there), positive), there)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def prefetch(typingctx, array, offset):
-    """Asks for the cache line `offset` bytes into an array (or behind its end, where it does nothing)."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
-        )
-        read, keep, data_cache = (ir.Constant(number, value) for value in (0, 3, 1))
-        builder.call(function, [cgutils.pointer_add(builder, data, args[1], byte), read, keep, data_cache])
-        return context.get_dummy_value()
-
-    return types.void(array, offset), codegen
-
-
-# --- Tiles -----------------------------------------------------------------------------------------------------
-#
 # Packed buffers are sequences of vectors, and "at" counts vectors in what follows. The layouts:
 #   sums, gradients of the output        [group][row][channel]
 #   horizontal kernels, their gradients  [tap][row]
@@ -277,21 +31,23 @@ def prefetch(typingctx, array, offset):
 
 
 class _Tile:
-    """The vocabulary of the three inner loops: vectors of packed buffers, multiply-adds, a loop over the taps."""
+    """The vocabulary of the inner loops: vectors of packed buffers, multiply-adds, a loop over the taps."""
 
     def __init__(self, context, builder, buffer_type):
         self.context, self.builder, self.buffer_type = context, builder, buffer_type
-        self.lanes = _lanes(buffer_type)
-        self.zero = _splat(ir.VectorType(context.get_value_type(buffer_type.dtype), self.lanes), 0.0)
+        self.lanes = lanes_in(buffer_type)
+        self.zero = splat(ir.VectorType(context.get_value_type(buffer_type.dtype), self.lanes), 0.0)
 
     def buffer(self, array):
         """Functions that read and write the vector at an index, unaligned by `element` values."""
-        memory = _Array(self.context, self.builder, self.buffer_type, array, self.lanes)
+        memory = Array(self.context, self.builder, self.buffer_type, array, self.lanes)
         size = self.buffer_type.dtype.bitwidth // 8
-        zero = _index(0)
+        zero = constant(0)
 
         def offset(at, element):
-            return self.builder.add(self.builder.mul(at, _index(VECTOR_BYTES)), self.builder.mul(element, _index(size)))
+            return self.builder.add(
+                self.builder.mul(at, constant(VECTOR_BYTES)), self.builder.mul(element, constant(size))
+            )
 
         def load(at, element=zero):
             return memory.load(offset(at, element))
@@ -305,7 +61,7 @@ class _Tile:
         """start + the sum of products `terms`, as an index."""
         total = start
         for factors in terms:
-            a, b = (_index(factor) if isinstance(factor, int) else factor for factor in factors)
+            a, b = (constant(factor) if isinstance(factor, int) else factor for factor in factors)
             total = self.builder.add(total, self.builder.mul(a, b))
         return total
 
@@ -316,7 +72,7 @@ class _Tile:
         return self.builder.fmul(a, b, flags=("contract",))
 
     def multiply_add(self, a, b, c):
-        return _multiply_add(self.builder, a, b, c)
+        return multiply_add(self.builder, a, b, c)
 
     def loop(self, taps, rows, limit, start, step, finish):
         """Emits a loop over the taps for every number of rows up to `limit`, and the choice between them.
@@ -329,14 +85,14 @@ class _Tile:
         choice = builder.switch(rows, done)
         for count in range(1, limit + 1):
             before, body, after = (builder.append_basic_block() for _ in range(3))
-            choice.add_case(_index(count), before)
+            choice.add_case(constant(count), before)
             builder.position_at_end(before)
-            initial = [_index(0), *start(count)]
+            initial = [constant(0), *start(count)]
             builder.branch(body)
             builder.position_at_end(body)
             carried = [builder.phi(value.type) for value in initial]
             tap, *values = carried
-            following = [builder.add(tap, _index(1)), *step(count, tap, values)]
+            following = [builder.add(tap, constant(1)), *step(count, tap, values)]
             for value, first, later in zip(carried, initial, following, strict=True):
                 value.add_incoming(first, before)
                 value.add_incoming(later, body)
@@ -385,7 +141,7 @@ def add_row(tile, group, sums, sums_at, frame, frame_at, pitch, vertical, vertic
         return [tile.zero] * (rows * group)
 
     def step(rows, tap, values):
-        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
+        pixels = [load_frame(constant(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
         results = []
         for row in range(rows):
             weight = load_horizontal(tile.at(first, (ROWS, tap), (1, row)))
@@ -398,6 +154,29 @@ def add_row(tile, group, sums, sums_at, frame, frame_at, pitch, vertical, vertic
             for c in range(group):
                 at = tile.at(sums_at, (group, first), (1, row * group + c))
                 store_sum(tile.multiply_add(values[row * group + c], weight, load_sum(at)), at)
+
+    tile.loop(taps, rows, ROWS, start, step, finish)
+
+
+@_tile_loop
+def add_weights(tile, group, weights, vertical, horizontal, rows, taps):
+    """weights[y] += the sum of the vertical kernel of row y times that of the horizontal one, for y < rows."""
+    load_weight, store_weight = tile.buffer(weights)
+    load_vertical, _ = tile.buffer(vertical)
+    load_horizontal, _ = tile.buffer(horizontal)
+
+    def start(rows):
+        return [tile.zero] * (2 * rows)
+
+    def step(rows, tap, values):
+        at = tile.at(constant(0), (ROWS, tap))
+        weights = [load_vertical(tile.at(at, (ROWS + 1, row))) for row in range(rows)]
+        weights += [load_horizontal(tile.at(at, (1, row))) for row in range(rows)]
+        return [tile.add(value, weight) for value, weight in zip(values, weights, strict=True)]
+
+    def finish(rows, values):
+        for row in range(rows):
+            store_weight(tile.multiply_add(values[row], values[rows + row], load_weight(constant(row))), constant(row))
 
     tile.loop(taps, rows, ROWS, start, step, finish)
 
@@ -425,7 +204,7 @@ def add_row_to_kernel_gradients(
         return [tile.zero] * rows
 
     def step(rows, tap, values):
-        pixels = [load_frame(_index(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
+        pixels = [load_frame(constant(0), tile.at(frame_at, (1, tap), (c, pitch))) for c in range(group)]
         results = []
         for row in range(rows):
             at = tile.at(first, (GRADIENT_ROWS, tap), (1, row))
@@ -465,14 +244,14 @@ def add_row_to_frame_gradient(
 
     def step(rows, tap, values):
         here = tile.at(x, (-1, tap))
-        weight = load_horizontal(_index(0), tile.at(here, (pitch, tap)))
+        weight = load_horizontal(constant(0), tile.at(here, (pitch, tap)))
         products = []
         for c in range(group):
-            gradient = load_grad_out(_index(0), tile.at(here, (1, grad_out_at), (c, pitch)))
+            gradient = load_grad_out(constant(0), tile.at(here, (1, grad_out_at), (c, pitch)))
             products.append(tile.multiply(weight, gradient))
         results = []
         for row in range(rows):
-            weight = load_vertical(_index(0), tile.at(here, (pitch, tile.at(first, (1, row)))))
+            weight = load_vertical(constant(0), tile.at(here, (pitch, tile.at(first, (1, row)))))
             results += [tile.multiply_add(products[c], weight, values[row * group + c]) for c in range(group)]
         return results
 

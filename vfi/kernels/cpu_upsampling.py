@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vfi.kernels.cpu import array_of, compiled, run, scratch
-from vfi.kernels.cpu_tiles import VECTOR_BYTES, add_positive, blend
+from vfi.kernels.cpu_vectors import VECTOR_BYTES, add_positive, blend
 
 LANES = VECTOR_BYTES // 4  # values of a vector of float32
 BLENDED = 2**15  # float32 values of blended rows that one step holds: what an L2 cache has room for
