@@ -32,6 +32,7 @@ from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
 from vfi.video import job as video
 from vfi.video.clock import DEFAULT_RATE
+from vfi.video.options import DUPLICATES, VideoOptions
 from vfi.video.timing import FACTORS, exact_rate, seconds
 
 IMAGES = Path(__file__).parent / "images"
@@ -152,7 +153,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         cut_options.add_argument("--no-scene-detection", action="store_true", help="find no cuts"),
         videos.add_argument(
             "--duplicates",
-            choices=video.DUPLICATES,
+            choices=DUPLICATES,
             help="redistribute: spread motion over a frame and up to two copies of it, for animation on twos and "
             "threes, and make it even for 24 or 25 frames in 30 or 60; keep (default): copies stay as they are",
         ),
@@ -220,7 +221,7 @@ def check_video_options(parser: argparse.ArgumentParser, options: argparse.Names
         parser.error(f"--scene-threshold {options.scene_threshold} is not above 0")
 
 
-def video_options(options: argparse.Namespace) -> video.VideoOptions:
+def video_options(options: argparse.Namespace) -> VideoOptions:
     """The options of the command line as `VideoOptions`, which has the defaults."""
     names = (
         "factor", "rate", "slow_motion", "start", "end", "scene_threshold", "duplicates", "input_rate", "codec", "crf",
@@ -230,7 +231,7 @@ def video_options(options: argparse.Namespace) -> video.VideoOptions:
     if options.no_scene_detection:
         given["scene_threshold"] = None
     fields = {"deinterlace": not options.no_deinterlace, "detelecine": options.detelecine}
-    return video.VideoOptions(**fields, **given)
+    return VideoOptions(**fields, **given)
 
 
 def interpolate_video(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from helpers.films import moving
 
 from vfi.errors import UsageError, UserError
 from vfi.video import job as video
-from vfi.video.job import VideoOptions
+from vfi.video.options import VideoOptions
 
 ROOT = Path(__file__).parent.parent.parent
 NTSC = Fraction(24000, 1001)

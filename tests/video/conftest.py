@@ -10,7 +10,7 @@ from helpers.videos import ROOT, mean
 from vfi import pictures
 from vfi.pictures import Picture
 from vfi.video import job as video
-from vfi.video.job import VideoOptions
+from vfi.video.options import VideoOptions
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from vfi import pictures
 from vfi.errors import VideoError
 from vfi.pictures import Picture
 from vfi.video import job as video
-from vfi.video.job import VideoOptions
+from vfi.video.options import VideoOptions
 
 WORKER = """
 import sys, time

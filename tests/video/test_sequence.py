@@ -12,7 +12,7 @@ from vfi import pictures
 from vfi.errors import PictureError, VideoError
 from vfi.pictures import Picture
 from vfi.video import job as video
-from vfi.video.job import VideoOptions
+from vfi.video.options import VideoOptions
 from vfi.video.render import Renderer
 
 

@@ -49,7 +49,7 @@ class AnimatedPicture:
     film_rate = None
     notes = ()
     origin = start = Fraction(0)
-    lost = repeated = 0
+    lost = lost_at_end = repeated = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -17,11 +17,13 @@ class Frame:
         time: seconds from the first frame of the source.
         planes: arrays (H, W), or for pictures one array (H, W) or (H, W, C); uint8 or uint16.
         bits: of each sample.
+        is_lost: whether it could not be decoded, and the frame before it is shown again.
     """
 
     time: Fraction
     planes: list[NDArray[Any]]
     bits: int
+    is_lost: bool = False
 
     @cached_property
     def luma(self) -> NDArray[Any]:

@@ -1,14 +1,18 @@
 """A video with more frames: from the source to the finished target.
 
     from vfi import Interpolator
-    from vfi.video.job import VideoOptions, interpolate
+    from vfi.video.job import interpolate
+    from vfi.video.options import VideoOptions
     interpolator = Interpolator(model="lf")
     interpolate("in.mp4", "out.mp4", interpolator.middle, interpolator.device, VideoOptions(factor=2))
 
 Decoding, the network and encoding work at the same time, in streams of frames with short queues between them: memory
 does not grow with the length of the video. The data go one way:
 
-    source (reader or sequence) -> timing, which asks cuts -> render -> targets: writer and muxing, or pictures
+    source (reader or sequence) -> plan (timing, which asks cuts) -> render -> targets: writer and muxing, or pictures
+
+One process does all of it (rendering.py), or many workers make parts of the video (part.py), which one process gathers
+(gathering.py).
 """
 
 import contextlib
@@ -17,89 +21,30 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vfi import cuts
 from vfi.errors import DataError, PictureError, UsageError, VideoError, counted, reason
 from vfi.files import atomic_write, check_folder, locked, new_folder
-from vfi.video import timing
-from vfi.video.background import WriteBehind, prefetch
-from vfi.video.codecs import PART_FRAMES, EncoderOptions
+from vfi.video.codecs import PART_FRAMES
+from vfi.video.gathering import Gathering, Workers
+from vfi.video.options import VideoOptions
 from vfi.video.render import Middle, Renderer
+from vfi.video.rendering import Rendering
 from vfi.video.sequence import is_pattern
 from vfi.video.source import open_source
-from vfi.video.targets import (
-    JOINED,
-    STATE,
-    AnimationTarget,
-    PictureTarget,
-    Piece,
-    Speed,
-    VideoTarget,
-    check_target,
-    is_animation,
-    is_pictures,
-    partial_name,
-)
+from vfi.video.targets import JOINED, STATE, Piece, check_target, is_animation, open_target, partial_name
 
-DUPLICATES = ("keep", "redistribute")
 TELECINED = (Fraction(30000, 1001), Fraction(30))  # rates in which film of 24 frames per second is shown
-QUEUE = 4  # frames that are decoded ahead, and that wait to be encoded
+
+DEFAULTS = VideoOptions()
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """What the user asks of a new video.
-
-    Attributes:
-        factor: 2, 4, 8 or 16 frames for each frame of the source.
-        rate: frames per second, instead of a factor.
-        slow_motion: keep the source's rate; the video becomes `factor` times as long, without sound.
-        start, end: the piece of the source to take, in seconds from its first frame. A new frame belongs to the piece
-            in which the frame of the source before it is shown.
-        scene_threshold: score above which two frames are a cut, across which nothing is interpolated; None for no cuts.
-        duplicates: "keep", or "redistribute" to spread motion over runs of up to three copies of a frame.
-        deinterlace: whether to deinterlace interlaced frames.
-        detelecine: whether to restore the frames of a telecined film: 24 frames per second of 30.
-        input_rate: frames per second of a sequence of pictures.
-        codec, crf, preset, pixel_format: of the encoder; None for what suits the target.
-
-    Raises:
-        UsageError: `factor` or `duplicates` has another value.
-    """
-
-    factor: int = 2
-    rate: Fraction | None = None
-    slow_motion: bool = False
-    start: Fraction | None = None
-    end: Fraction | None = None
-    scene_threshold: float | None = cuts.THRESHOLD
-    duplicates: str = "keep"
-    deinterlace: bool = True
-    detelecine: bool = False
-    input_rate: Fraction | None = None
-    codec: str | None = None
-    crf: int | None = None
-    preset: str | None = None
-    pixel_format: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.factor not in timing.FACTORS:
-            raise UsageError(f"factor is {self.factor}, expected one of {', '.join(map(str, timing.FACTORS))}")
-        if self.duplicates not in DUPLICATES:
-            raise UsageError(f"duplicates is {self.duplicates!r}, expected one of {', '.join(DUPLICATES)}")
-
-    @property
-    def encoder(self) -> EncoderOptions:
-        return EncoderOptions(self.codec, self.crf, self.preset, self.pixel_format)
 
 
 def interpolate(
@@ -107,7 +52,7 @@ def interpolate(
     target: str | Path,
     middle: Middle,
     device: str | torch.device = "cpu",
-    options: VideoOptions = VideoOptions(),
+    options: VideoOptions = DEFAULTS,
     resume: bool = False,
     recipe: str = "",
     note: Note = print,
@@ -146,7 +91,7 @@ class Job:
         self,
         path: str | Path,
         target: str | Path,
-        options: VideoOptions = VideoOptions(),
+        options: VideoOptions = DEFAULTS,
         note: Note = print,
         part_frames: int = PART_FRAMES,
     ) -> None:
@@ -169,8 +114,7 @@ class Job:
                 f"{path} is film in video: its frames are shown for two and three fields in turn; --detelecine shows "
                 f"them evenly, {float(self.source.film_rate):.3f} per second"
             )
-        self.stretch = options.factor if options.slow_motion else 1
-        self.target = self._open_target()
+        self.target = open_target(target, self.source, options, note, part_frames)
 
     def run(
         self,
@@ -181,17 +125,27 @@ class Job:
         progress: Progress | None = None,
     ) -> None:
         """Makes the video; see `interpolate`."""
+        self._run(Rendering(self, Renderer(self.source, self.target.layout, middle, device), progress), resume, recipe)
+
+    def run_on(
+        self, workers: Workers, resume: bool = False, recipe: str = "", progress: Progress | None = None
+    ) -> None:
+        """Makes the same video by many workers; see `interpolate` and `gathering.Workers`."""
+        if is_animation(self.path):
+            raise UsageError(f"{self.path} is an animated picture, which one machine makes: leave out the workers")
+        self._run(Gathering(self, workers, progress), resume, recipe)
+
+    def _run(self, making: Rendering | Gathering, resume: bool, recipe: str) -> None:
         with self._locked():
             self._claim(self._state(recipe), resume)
             self.target.begin(self.work)
             if resume:
                 self.note(f"{self.target.done or 'no'} frames of {self.path} were finished before")
-            rendering = _Rendering(self, Renderer(self.source, self.target.layout, middle, device), progress)
             try:
-                rendering.run()
+                making.run()
             except KeyboardInterrupt:
-                if rendering.reached is not None:
-                    self.target.show(Piece(rendering.start, rendering.reached))
+                if making.reached is not None:
+                    self.target.show(Piece(making.plan.start, making.reached))
                 raise
             except Exception:
                 self._remove_if_useless()
@@ -199,7 +153,7 @@ class Job:
             self._note_interlaced()
             self._note_damage()
             with self.writing():
-                self.target.finish(rendering.piece)
+                self.target.finish(Piece(making.plan.start, making.plan.end))
             shutil.rmtree(self.work, ignore_errors=True)
 
     def _check(self, source: Path) -> None:
@@ -214,21 +168,6 @@ class Job:
         if partial.exists() and source.exists() and os.path.samefile(source, partial):
             raise UsageError(f"{source} has the name of what an interrupted run leaves of {self.path}: rename it")
         check_target(self.path, self.options.encoder)
-
-    def _open_target(self) -> VideoTarget | PictureTarget:
-        if is_pictures(self.path):
-            return PictureTarget(self.path, self.source, self.note)
-        if is_animation(self.path):
-            return AnimationTarget(self.path, self.source, self.note, self.stretch)
-        speed = Speed(self.options.factor, self.rate, self.stretch)
-        return VideoTarget(self.path, self.source, speed, self.options.encoder, self.note, self.part_frames)
-
-    @property
-    def rate(self) -> Fraction | None:
-        """Frames per second of the new video; None if they vary."""
-        if self.options.rate or self.source.rate is None:
-            return self.options.rate
-        return self.source.rate * self.options.factor / self.stretch
 
     @property
     def expected(self) -> int:
@@ -319,6 +258,9 @@ class Job:
             what = counted(source.repeated, "frame")
             self.note(f"{source.path}: {what} with the time of the frame before could not be placed: left out")
 
+    def empty(self) -> VideoError:
+        return VideoError(f"{self.source.path} has no frame between the start and the end that were asked for")
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """A block that writes the target: errors, such as a full disk, name it and say what is left for --resume."""
@@ -334,57 +276,3 @@ class Job:
         """After an error: removes the folder of work, unless a later run can go on with it."""
         if not self.target.done:
             shutil.rmtree(self.work, ignore_errors=True)
-
-
-class _Rendering:
-    """Computes and writes all frames that are not finished yet.
-
-    Attributes:
-        start: the time of the first new frame, in seconds from the source's first frame; None before that is known.
-        end: where the next piece begins, if the options end this one; None for the end of the source.
-        reached: the time of the last frame that is written.
-    """
-
-    def __init__(self, job: Job, renderer: Renderer, progress: Progress | None) -> None:
-        self.job, self.renderer, self.progress = job, renderer, progress
-        self.start: Fraction | None = None
-        self.end: Fraction | None = None
-        self.reached: Fraction | None = None
-
-    @property
-    def piece(self) -> Piece:
-        return Piece(self.start, self.end)
-
-    def run(self) -> None:
-        job, options, source = self.job, self.job.options, self.job.source
-        start = options.start or Fraction(0)
-        finder = cuts.CutFinder(options.scene_threshold)
-        frames = prefetch(finder.watch(source.frames(start)), QUEUE)
-        pairs = timing.pairs(frames, source.last, finder.is_cut, None if options.duplicates == "keep" else cuts.is_copy)
-        plan = timing.resampled(pairs, options.rate) if options.rate else timing.multiplied(pairs, options.factor)
-        number = 0
-        with contextlib.closing(frames), WriteBehind(self._write, QUEUE) as encoder:
-            for instant in plan:
-                if instant.base < start:
-                    continue
-                if options.end is not None and instant.base >= options.end:
-                    self.end = instant.time
-                    break
-                if self.start is None:
-                    self.start = instant.time
-                if number < job.target.done:
-                    self.reached = instant.time
-                else:
-                    encoder.put(self.renderer.planes(instant), instant.time)
-                    if self.progress:
-                        self.progress(number + 1, job.expected)
-                number += 1
-        if not number:
-            raise VideoError(f"{source.path} has no frame between the start and the end that were asked for")
-        with job.writing():
-            job.target.close()
-
-    def _write(self, planes: Any, time: Fraction) -> None:
-        with self.job.writing():
-            self.job.target.write(planes.arrays(), time - (self.start or 0))
-        self.reached = time

@@ -47,6 +47,7 @@ class VideoFile:
         plays: how many times an animated picture is shown; 0 for endlessly.
         interlaced: whether a frame so far is interlaced.
         lost: how many frames could not be decoded so far.
+        lost_at_end: how many of them are missing at the end; known when the last frame was read.
         repeated: how many frames so far were dropped, because they have no time of their own.
 
     Args:
@@ -66,7 +67,7 @@ class VideoFile:
         self.deinterlace = deinterlace
         self._size: tuple[int, int] | None = None  # width, height as stored; known from the first frame on
         self.interlaced = False
-        self.repeated = 0
+        self.repeated = self.lost_at_end = 0
         with self.open() as container:
             stream = self.stream_of(container)
             kind, codec = container.format.name, stream.codec_context.name
@@ -216,8 +217,9 @@ class VideoFile:
             if self.rate:
                 number = max(0, round(time * self.rate))
                 while fill and given < number:
-                    frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits)
-                    self.lost += not self._joins_fields  # a filter left it out
+                    is_lost = not self._joins_fields  # otherwise a filter left it out
+                    frame = Frame(given / self.rate, frame.planes if frame else planes, self.layout.bits, is_lost)
+                    self.lost += is_lost
                     given += 1
                     yield frame
                 fill, time = True, number / self.rate
@@ -232,7 +234,8 @@ class VideoFile:
             given += 1
             yield frame
         if (self.rate or from_first) and not self._joins_fields:
-            self.lost += max(0, self.count - given)
+            self.lost_at_end = max(0, self.count - given)
+            self.lost += self.lost_at_end
 
 
 def _decoder_of(stream: Any) -> Any:

@@ -59,7 +59,7 @@ class PictureFiles:
     notes = ()
     plays = 0
     origin = start = Fraction(0)
-    lost = repeated = 0
+    lost = lost_at_end = repeated = 0
 
     def __init__(self, path: str | Path, rate: Fraction) -> None:
         self.path = Path(path)
@@ -119,27 +119,45 @@ NAMES = "%06d.png"  # names of pictures that are written into a folder
 class PictureFolder:
     """Numbered pictures, in a folder of their own until all are written.
 
+    Args:
+        first: number of the picture to begin with, from 0; by default, the first that is not there.
+
     Attributes:
-        done: how many are written.
+        done: the number of the picture to write next.
     """
 
-    def __init__(self, folder: Path, target: Path, icc_profile: bytes | None, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        target: Path,
+        icc_profile: bytes | None,
+        note: Callable[[str], None],
+        first: int | None = None,
+    ) -> None:
         self.folder = folder
         self.names = target.name if is_pattern(target) else NAMES
         self.icc_profile = icc_profile
         self._note = note
         self._noted: set[str] = set()
-        self.done = 0
-        while self._path(self.done).exists():
+        self._first = self.done = first or 0
+        if first is None:
+            self.count()
+
+    def count(self) -> None:
+        """Counts the pictures that are there."""
+        while self.has(self.done):
             self.done += 1
+
+    def has(self, number: int) -> bool:
+        return self._path(number).exists()
 
     def _path(self, number: int) -> Path:
         return self.folder / numbered(self.names, number + 1)
 
     @property
     def files(self) -> list[Path]:
-        """The pictures that are written."""
-        return [self._path(number) for number in range(self.done)]
+        """The pictures that are written, from the first on."""
+        return [self._path(number) for number in range(self._first, self.done)]
 
     def write(self, pixels: NDArray[Any]) -> None:
         """Writes the next picture; says once what its format cannot keep."""
@@ -153,8 +171,8 @@ class PictureFolder:
         """Moves the pictures to the target, a folder or a pattern."""
         home = target.parent if is_pattern(target) else target
         home.mkdir(exist_ok=True)
-        for number in range(self.done):
-            os.replace(self._path(number), home / self._path(number).name)
+        for file in self.files:
+            os.replace(file, home / file.name)
 
 
 def matches_exist(pattern: Path) -> bool:

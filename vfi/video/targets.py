@@ -1,7 +1,7 @@
 """What a video is written to: a video file, numbered pictures, or an animated picture; all have the same methods."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from vfi.files import atomic_write
 from vfi.video import codecs, muxing
 from vfi.video.animation_writer import WRITERS
 from vfi.video.colour import Layout, Pixels
+from vfi.video.options import VideoOptions
 from vfi.video.sequence import NAMES, PictureFolder, is_pattern, matches_exist, picture_layout
 from vfi.video.source import Source
 from vfi.video.writer import Parts
@@ -60,6 +61,7 @@ class Target(Protocol):
         layout: of the planes that `write` takes.
         settings: all that the frames' encoding depends on, as text.
         done: how many frames an earlier run, or this one, has finished for good.
+        made: names of the files in the folder of work that were made since `begin`.
     """
 
     layout: Layout | Pixels
@@ -68,8 +70,17 @@ class Target(Protocol):
     @property
     def done(self) -> int: ...
 
-    def begin(self, work: Path) -> None:
-        """Finds what an earlier run has finished in its folder of work."""
+    @property
+    def made(self) -> list[str]: ...
+
+    def begin(self, work: Path, part: int | None = None) -> None:
+        """Finds what an earlier run has finished in its folder of work; with `part`, that part is to be made there."""
+
+    def has(self, part: int) -> bool:
+        """Whether a whole part is in the folder of work."""
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Takes over files of a part that was made elsewhere, and that are in the folder of work now."""
 
     def write(self, planes: list[Any], time: Fraction) -> None:
         """Adds a frame that is shown `time` seconds of the source after the first frame."""
@@ -112,6 +123,18 @@ def check_target(path: Path, encoder: codecs.EncoderOptions) -> None:
         raise VideoError(f"{path} is a folder that is not empty: choose another name")
     if (is_pictures(path) or is_animation(path)) and encoder != codecs.EncoderOptions():
         raise UsageError(f"{path} is for pictures, which have no codec")
+
+
+def open_target(
+    path: Path, source: Source, options: VideoOptions, note: Note, part_frames: int
+) -> "VideoTarget | PictureTarget":
+    """The target of this path: what is refused, is refused now."""
+    if is_pictures(path):
+        return PictureTarget(path, source, note, part_frames)
+    if is_animation(path):
+        return AnimationTarget(path, source, note, part_frames, options.stretch)
+    speed = Speed(options.factor, options.rate_for(source), options.stretch)
+    return VideoTarget(path, source, speed, options.encoder, note, part_frames)
 
 
 @dataclass
@@ -160,9 +183,19 @@ class VideoTarget:
     def done(self) -> int:
         return self.parts.done
 
-    def begin(self, work: Path) -> None:
+    @property
+    def made(self) -> list[str]:
+        return self.parts.made
+
+    def begin(self, work: Path, part: int | None = None) -> None:
         self.work = work
-        self.parts = Parts(work, self.encoding, self.part_frames)
+        self.parts = Parts(work, self.encoding, self.part_frames, part)
+
+    def has(self, part: int) -> bool:
+        return self.parts.has(part)
+
+    def adopt(self, names: Iterable[str]) -> None:
+        self.parts.adopt(names)
 
     def write(self, planes: list[Any], time: Fraction) -> None:
         self.parts.write(planes, self._tick(time))
@@ -222,6 +255,7 @@ class PictureTarget:
     path: Path
     source: Source
     note: Note
+    part_frames: int
     work: Path = field(init=False)
     pictures: PictureFolder = field(init=False)
 
@@ -240,9 +274,20 @@ class PictureTarget:
     def done(self) -> int:
         return self.pictures.done
 
-    def begin(self, work: Path) -> None:
+    @property
+    def made(self) -> list[str]:
+        return [file.name for file in self.pictures.files]
+
+    def begin(self, work: Path, part: int | None = None) -> None:
+        first = None if part is None else part * self.part_frames
         self.work = work
-        self.pictures = PictureFolder(work, self.names, self.source.icc_profile, self.note)
+        self.pictures = PictureFolder(work, self.names, self.source.icc_profile, self.note, first)
+
+    def has(self, part: int) -> bool:
+        return all(map(self.pictures.has, range(part * self.part_frames, (part + 1) * self.part_frames)))
+
+    def adopt(self, names: Iterable[str]) -> None:
+        self.pictures.count()
 
     def write(self, planes: list[Any], time: Fraction) -> None:
         self.pictures.write(planes[0])
@@ -274,8 +319,8 @@ class AnimationTarget(PictureTarget):
         _, suffix = WRITERS[self.path.suffix.lower()]
         return Path(NAMES).with_suffix(suffix)
 
-    def begin(self, work: Path) -> None:
-        super().begin(work)
+    def begin(self, work: Path, part: int | None = None) -> None:
+        super().begin(work, part)
         known = (work / TIMES).read_text().split() if (work / TIMES).exists() else []
         self.times = [Fraction(time) for time in known[: self.done]]
         with (work / TIMES).open("w") as file:  # a killed run may have left a time without its picture

@@ -8,7 +8,7 @@ and produces the same packets as one that was not. muxing.py joins them into the
 import itertools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,22 +40,42 @@ class _Packet(NamedTuple):
 class Parts:
     """The parts of a video that is being made, in a folder of their own.
 
+    Args:
+        first: number of the part to begin with, from 0; by default, the first that is not there.
+
     Attributes:
-        done: how many frames are in whole parts.
+        done: how many frames are in whole parts, from part 0 on.
+        made: names of the files that were made.
     """
 
-    def __init__(self, folder: Path, encoding: Encoding, part_frames: int = PART_FRAMES) -> None:
+    def __init__(
+        self, folder: Path, encoding: Encoding, part_frames: int = PART_FRAMES, first: int | None = None
+    ) -> None:
         self.folder = folder
         self.encoding = encoding
         self.part_frames = part_frames
-        self._whole = 0
-        while self._path(self._whole).exists():
-            self._whole += 1
-        self._has_rest = False
+        self._whole = first or 0
+        self.made: list[str] = []
+        self._rest: Path | None = None  # the file of the last frames, which make no whole part
+        if first is None:
+            self._count()
         self._context: Any = None  # the encoder of the current part
         self._palette: Any = None  # the filter of the current part, for GIF
         self._packets: list[_Packet] = []
         self._given = 0  # frames of the current part
+
+    def _count(self) -> None:
+        while self.has(self._whole):
+            self._whole += 1
+
+    def has(self, number: int) -> bool:
+        """Whether a part is there as a whole."""
+        return self._path(number).exists()
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Takes over files that another `Parts` has made of a part, and that are in the folder now."""
+        self._rest = next((self.folder / name for name in names if name.endswith(".rest")), self._rest)
+        self._count()
 
     @property
     def done(self) -> int:
@@ -102,18 +122,20 @@ class Parts:
     def close(self) -> None:
         """Saves the last frames, which make no whole part; `done` does not count them."""
         if self._given:
-            self._save("rest")
-            self._has_rest = True
+            self._rest = self._save("rest")
 
-    def _save(self, kind: str) -> None:
+    def _save(self, kind: str) -> Path:
         self._encode(None)
-        with atomic_write(self._path(self._whole, kind)) as beside, open(beside, "wb") as file:
+        path = self._path(self._whole, kind)
+        with atomic_write(path) as beside, open(beside, "wb") as file:
             for packet in self._packets:
                 file.write(_HEADER.pack(packet.time, packet.is_key, len(packet.data), len(packet.beside)))
                 file.write(packet.data + packet.beside)
             file.flush()
             os.fsync(file.fileno())
         self._context, self._packets, self._given = None, [], 0
+        self.made.append(path.name)
+        return path
 
     def packets(self, end: int) -> Iterator[Any]:
         """Yields PyAV's packets of all parts in the order of decoding; their times of decoding never go back.
@@ -122,7 +144,8 @@ class Parts:
             end: the tick at which the last frame is no longer shown.
         """
         files = [self._path(number) for number in range(self._whole)]
-        files += [self._path(self._whole, "rest")] * self._has_rest
+        if self._rest == self._path(self._whole, "rest"):
+            files.append(self._rest)
         times = np.concatenate([[packet.time for packet in _read_part(file, False)] for file in files])
         order = np.argsort(times, kind="stable")  # all in memory: eight bytes for each frame
         rank = np.empty_like(order)
