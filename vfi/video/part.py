@@ -90,6 +90,7 @@ class PartMaker:
         self._renderer = Renderer(self.source, self.target.layout, middle, device)
         self._instants: Generator[tuple[int, Instant[Frame]], None, None] | None = None
         self._next = 0  # the number of the instant that comes next
+        self._shown: Frame | None = None  # the frame of the source at the instant before
         self.done = 0
 
     def make(self, number: int) -> Part:
@@ -100,10 +101,9 @@ class PartMaker:
         with tempfile.TemporaryDirectory() as folder:
             self.target.begin(self._work or Path(folder), number)
             with WriteBehind(self._write, QUEUE) as encoder:
-                last: Frame | None = None
                 for instant in self._of_part(number):
-                    part.lost += instant.one is not last and instant.one.is_lost
-                    last = instant.one
+                    part.lost += instant.one is not self._shown and instant.one.is_lost
+                    self._shown = instant.one
                     encoder.put(self._renderer.planes(instant), instant.time)
                     self.done += 1
             self.target.close()
@@ -122,11 +122,13 @@ class PartMaker:
         gap = first - self._next
         if self._instants is None or gap < 0 or (self._plan.is_even and gap > WORTH_SEEKING * count):
             self.close()
-            self._instants, self._next = self._plan.instants(first), first
+            self._instants = self._plan.instants(max(0, first - 1))
         for index, instant in self._instants:
             self._next = index + 1
             if index >= first:
                 yield instant
+            else:
+                self._shown = instant.one
             if self._next == first + count:
                 return
 
