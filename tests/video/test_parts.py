@@ -130,7 +130,10 @@ def test_what_is_missing_is_made_after_an_interruption(by_parts):
 
 def test_lost_frames_are_counted_once():
     """Two within the video, and three at its end."""
-    with av.open(make("whole.avi", moving(60), codec="mjpeg", pixel_format="yuvj420p")) as old, av.open("in.avi", "w") as new:
+    with (
+        av.open(make("whole.avi", moving(60), codec="mjpeg", pixel_format="yuvj420p")) as old,
+        av.open("in.avi", "w") as new,
+    ):
         stream = new.add_stream_from_template(old.streams.video[0])
         for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
             lost = av.Packet(b"\xff" * 5 if number in (10, 30, 57, 58, 59) else bytes(packet))

@@ -131,6 +131,7 @@ class PartMaker:
                 self._shown = instant.one
             if self._next == first + count:
                 return
+        self._instants = None  # the source has ended
 
     def _write(self, planes: Planes, time: Fraction) -> None:
         self.target.write(planes.arrays(), time - (self._plan.start or 0))
