@@ -13,7 +13,6 @@ status: 0; 1 for bad data, also if a scene was left out or LPIPS is not availabl
 
 import argparse
 import contextlib
-import hashlib
 import itertools
 import os
 import signal
@@ -43,7 +42,7 @@ from vfi.files import check_file_target, write_text
 from vfi.interpolator import ENSEMBLE
 from vfi.metrics import METRICS
 from vfi.pictures import is_picture_name
-from vfi.weights import load_network
+from vfi.weights import checksum, load_network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -228,14 +227,11 @@ def make_network_method(options: argparse.Namespace) -> Method:
         interpolator.precision,
         *([f"ensemble of {ENSEMBLE}"] if options.ensemble else []),
     ]
-    sums = hashlib.sha256()
-    for tensor in load_network(options.model, options.weights).state_dict().values():
-        sums.update(tensor.numpy().tobytes())
     settings = {
         "method": "sepconv",
         "model": options.model if is_named else "",
         "weights": options.weights,
-        "weights_sha256": sums.hexdigest(),
+        "weights_sha256": checksum(load_network(options.model, options.weights)),
         "padding": options.padding,
         "precision": interpolator.precision,
         "device": str(interpolator.device),

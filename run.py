@@ -27,13 +27,26 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 from tqdm import tqdm
 
 from vfi import cuts, pictures
-from vfi.command_line import Help, add_network_options, exit_status, make_interpolator, note, shows_progress
+from vfi.command_line import (
+    Help,
+    add_cluster_options,
+    add_network_options,
+    check_cluster_options,
+    download_progress,
+    exit_status,
+    is_shared_out,
+    machines_of,
+    make_interpolator,
+    note,
+    shows_progress,
+)
 from vfi.errors import PictureError, UsageError
 from vfi.network import REACH
 from vfi.video import job as video
 from vfi.video.clock import DEFAULT_RATE
 from vfi.video.options import DUPLICATES, VideoOptions
 from vfi.video.timing import FACTORS, exact_rate, seconds
+from vfi.weights import load_network
 
 IMAGES = Path(__file__).parent / "images"
 LARGE = 1280 * 720  # pixels: in larger pictures, ordinary motion is often longer than the kernels reach
@@ -70,7 +83,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--lossless", action="store_true", help="write webp without loss")
     video_only = add_video_options(parser)
+    add_cluster_options(parser, "the video")
     options = parser.parse_args(argv)
+    check_cluster_options(parser, options)
     if options.video:
         check_video_options(parser, options)
         options.out = options.out or Path("out.mp4")
@@ -78,6 +93,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for action in video_only:
         if getattr(options, action.dest) != action.default:
             parser.error(f"{action.option_strings[0]} is for --video")
+    if is_shared_out(options):
+        parser.error("--workers and --cluster are for --video: a pair is one piece of work")
     check_pair_options(parser, options)
     return options
 
@@ -240,9 +257,6 @@ def interpolate_video(options: argparse.Namespace) -> None:
             note(options, phrase)
 
     job = video.Job(options.video, options.out, video_options(options), say)
-    interpolator = make_interpolator(options)  # takes seconds: first everything that can fail at once
-    recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {interpolator.precision}"
-    recipe += ", ensemble" if options.ensemble else ""
     with tqdm(unit=" frames", leave=False, disable=not shows_progress(options)) as bar:
 
         def progress(done: int, expected: int) -> None:
@@ -251,8 +265,33 @@ def interpolate_video(options: argparse.Namespace) -> None:
             bar.total = expected
             bar.update(done - bar.n)
 
-        job.run(interpolator.middle, interpolator.device, options.resume, recipe, progress)
+        if is_shared_out(options):
+            share_out_video(options, job, say, progress)
+        else:
+            interpolator = make_interpolator(options)  # takes seconds: first everything that can fail at once
+            recipe = recipe_of(options, interpolator.precision)
+            job.run(interpolator.middle, interpolator.device, options.resume, recipe, progress)
     print(options.out)
+
+
+def share_out_video(options: argparse.Namespace, job: video.Job, say: video.Note, progress: video.Progress) -> None:
+    """Makes a video by many processes."""
+    with download_progress(options) as downloaded:
+        network = load_network(options.model, options.weights, downloaded)
+    with machines_of(options) as machines:
+        from vfi.cluster.videos import VideoCrew  # here: only those who need Ray wait for its import
+
+        precision = machines.fast_precision(network) if options.precision == "auto" else options.precision
+        arguments = {name: getattr(options, name) for name in ("model", "weights", "device", "padding", "ensemble")}
+        tell = say if options.verbose else lambda phrase: None
+        crew = VideoCrew(job, arguments | {"precision": precision}, machines, options.send_source, say, tell)
+        job.run_on(crew, options.resume, recipe_of(options, precision), progress)
+
+
+def recipe_of(options: argparse.Namespace, precision: str) -> str:
+    """What the frames of a video depend on, besides the source and the options of the video."""
+    recipe = f"{options.model}, {options.weights} weights, {options.padding} padding, {precision}"
+    return recipe + (", ensemble" if options.ensemble else "")
 
 
 def interpolate_pair(options: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ LIBRARY = [
     "vfi.metrics",
     "vfi.cuts",
 ]
-ROOMS = ["vfi.video", "vfi.benchmarks", "vfi.training", "vfi.moviepy_effect", "vfi.command_line"]
+ROOMS = ["vfi.video", "vfi.benchmarks", "vfi.training", "vfi.cluster", "vfi.moviepy_effect", "vfi.command_line"]
 ALLOWED = {
     "sepconv": ["vfi.kernels"],
     "vfi.kernels": [],
@@ -41,10 +41,11 @@ ALLOWED = {
     "vfi.pictures": [*BOTTOM, "vfi.picture_kinds"],
     "vfi.metrics": BOTTOM,
     "vfi.cuts": BOTTOM,
-    "vfi.command_line": LIBRARY,
+    "vfi.command_line": [*LIBRARY, "vfi.cluster.machines"],
     "vfi.video": LIBRARY,
     "vfi.benchmarks": LIBRARY,
     "vfi.training": [*LIBRARY, "vfi.video.reader"],  # one decoder for all
+    "vfi.cluster": [*LIBRARY, "vfi.video", "vfi.benchmarks"],  # it has their work done elsewhere
     "vfi.moviepy_effect": [*LIBRARY, "vfi.video.timing", "vfi.video.render"],
     "vfi": ["vfi.interpolator", "vfi.weights"],  # on first use
     "tools": [*LIBRARY, *ROOMS, "vfi.kernels"],

@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -19,6 +20,9 @@ from vfi.errors import UserError, reason
 from vfi.interpolator import ENSEMBLE, PRECISIONS, Interpolator
 from vfi.network import PADDINGS
 from vfi.weights import MODELS
+
+if TYPE_CHECKING:
+    from vfi.cluster.machines import Machines
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -62,6 +66,59 @@ def add_network_options(parser: argparse.ArgumentParser, several: bool = False) 
     )
     parser.add_argument("--quiet", action="store_true", help="no notes and no progress bar")
     parser.add_argument("--version", action="version", version=f"%(prog)s {vfi.__version__}")
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, sent: str) -> None:
+    """Adds the options that share the work out; `sent` is what --send-source sends."""
+    cluster = parser.add_argument_group("many processes or machines (see docs/cluster.md)")
+    cluster.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N|auto",
+        help="processes that share the work, on this machine or the cluster; auto: as many as suit the machines",
+    )
+    cluster.add_argument(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="use a running Ray cluster, such as head:6379; auto: that of this machine",
+    )
+    cluster.add_argument(
+        "--send-source", action="store_true", help=f"send {sent} to machines that do not see the path, through Ray"
+    )
+    cluster.add_argument("--verbose", action="store_true", help="say what happens to workers")
+
+
+def _workers(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not re.fullmatch(r"\d{1,4}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes: give 1 or more, or auto")
+    return int(text)
+
+
+def check_cluster_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the program if these options do not fit together."""
+    if not is_shared_out(options):
+        for name in ("send_source", "verbose"):
+            if getattr(options, name):
+                parser.error(f"--{name.replace('_', '-')} is for --workers and --cluster")
+    elif options.device.startswith("cuda:"):
+        parser.error(f"--device {options.device} and workers exclude each other: each gets a GPU of its own")
+
+
+def is_shared_out(options: argparse.Namespace) -> bool:
+    """Whether many processes do the work."""
+    return bool(options.workers or options.cluster)
+
+
+@contextlib.contextmanager
+def machines_of(options: argparse.Namespace) -> Iterator["Machines"]:
+    """The machines that the options name, until the end of the context."""
+    from vfi.cluster.machines import on_cluster, on_this_machine  # here: only those who need Ray wait for its import
+
+    workers = None if options.workers == "auto" else options.workers
+    with on_cluster(options.cluster, workers) if options.cluster else on_this_machine(workers) as machines:
+        yield machines
 
 
 def make_interpolator(options: argparse.Namespace) -> Interpolator:

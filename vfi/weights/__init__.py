@@ -200,5 +200,13 @@ def _check_sum(path: Path, expected: str, remedy: str) -> None:
         raise WeightsError(f"weights {path} are damaged (their SHA-256 is not the expected one): {remedy}")
 
 
+def checksum(network: Network) -> str:
+    """SHA-256 of the weights of a network, the same for the same weights in any file."""
+    total = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
