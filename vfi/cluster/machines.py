@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from vfi.network import Network
 CPUS_OF_A_WORKER = 8  # cores beyond which another worker gains more than this one
 OBJECT_BYTES = 512 * 2**20  # of results on their way, on this machine; Ray writes what is more to the disk
 LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = 5.0
 # Ray's settings on this machine: every port on the loopback interface, no report of usage, no colours and no advice.
 ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so that a machine by itself is at LOOPBACK, as on macOS
@@ -154,8 +156,24 @@ def on_cluster(address: str, workers: int | None) -> Iterator[Machines]:
         UsageError: Ray is not installed.
         DataError: the cluster cannot be reached, or has other versions.
     """
-    with _connected(f"--cluster {address}", {"address": address}):
+    what = f"--cluster {address}"
+    if address == "auto":
+        what += " needs RAY_ADDRESS, or a cluster that this machine is in (ray start)"
+    else:
+        _check_reachable(address, what)
+    with _connected(what, {"address": address}):
         yield Machines(workers)
+
+
+def _check_reachable(address: str, what: str) -> None:
+    """Finds out in seconds that nobody listens there; Ray tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"{what} is no address: give host:port, such as head:6379, or auto")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise DataError(f"{what} cannot be reached: {reason(error)}") from error
 
 
 @contextlib.contextmanager

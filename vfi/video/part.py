@@ -3,6 +3,7 @@
 Part n has the frames from n * part_frames on. Its files are those that one process would have made of these frames.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -98,8 +99,8 @@ class PartMaker:
         self._notes.clear()
         self.done = 0
         part = Part(number)
-        with tempfile.TemporaryDirectory() as folder:
-            self.target.begin(self._work or Path(folder), number)
+        with contextlib.nullcontext(self._work) if self._work else tempfile.TemporaryDirectory() as folder:
+            self.target.begin(Path(folder), number)
             with WriteBehind(self._write, QUEUE) as encoder:
                 for instant in self._of_part(number):
                     part.lost += instant.one is not self._shown and instant.one.is_lost
