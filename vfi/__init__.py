@@ -16,6 +16,7 @@
     video/               a video with more frames
     benchmarks/          quality on frames that are known
     training/            training the network from any folder of videos
+    cluster/             work shared out to many processes and machines
 
 `Interpolator` and `load_network` are imported on first use, because PyTorch takes seconds to import.
 """

@@ -48,7 +48,7 @@ ALL = [2 * number for number in range(20)]
 def test_all_machines_share_the_tasks(double):
     results, said = double()
     assert results == ALL
-    assert sum("is ready" in phrase for phrase in said) == 2
+    assert sum("starts, with 1 threads" in phrase for phrase in said) == 2
 
 
 def test_tasks_of_lost_workers_are_done_again(double):

@@ -157,11 +157,13 @@ def on_cluster(address: str, workers: int | None) -> Iterator[Machines]:
         DataError: the cluster cannot be reached, or has other versions.
     """
     what = f"--cluster {address}"
+    hint = "; if it has a token, this machine needs it, too (docs/cluster.md)"
     if address == "auto":
         what += " needs RAY_ADDRESS, or a cluster that this machine is in (ray start)"
+        hint = ""
     else:
         _check_reachable(address, what)
-    with _connected(what, {"address": address}):
+    with _connected(what, {"address": address}, hint):
         yield Machines(workers)
 
 
@@ -191,7 +193,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _connected(what: str, arguments: dict[str, Any]) -> Iterator[None]:
+def _connected(what: str, arguments: dict[str, Any], hint: str = "") -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
@@ -205,7 +207,7 @@ def _connected(what: str, arguments: dict[str, Any]) -> Iterator[None]:
             with _uninterrupted():
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError, ray.exceptions.RayError) as error:
-            raise DataError(f"{what}: {reason(error)}") from error
+            raise DataError(f"{what}: {reason(error)}{hint}") from error
         yield
     finally:
         with _uninterrupted():

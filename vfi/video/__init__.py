@@ -2,8 +2,11 @@
 
 source.py                a video file (reader.py), numbered pictures (sequence.py) or an animated one (animation.py),
                          to frames (frame.py)
-timing.py                which new frames there are, and when; it asks vfi/cuts.py where the scene changes
+plan.py                  the new frames by number, what the user asks for (options.py), when each is shown (timing.py);
+                         vfi/cuts.py says where the scene changes
 render.py                planes to RGB (colour.py), the network, RGB to planes
 targets.py               frames to a video file: codecs.py, writer.py (parts), muxing.py (one file); or to pictures
-job.py                   all of it at once: with background.py, decoding and encoding have threads of their own
+rendering.py             all of it in one process: with background.py, decoding and encoding have threads of their own
+part.py, gathering.py    the same in parts, which workers make and one process puts together
+job.py                   from the request to the finished target, either way
 """
